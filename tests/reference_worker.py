@@ -1,0 +1,143 @@
+"""The slow, obvious engine instance: one step at a time, every sum taken anew. What `twin.serving.Worker` must agree with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from twin.serving import WorkerSpec
+
+
+@dataclass
+class Sequence:
+    key: int
+    arrival_s: float
+    input_tokens: int
+    output_tokens: int
+    generated: int = 0
+    kv: int = 0
+    todo: int = 0
+    first_token_s: float | None = None
+    finish_s: float | None = None
+    preemptions: int = 0
+    energy_j: float = 0.0
+
+
+@dataclass
+class ReferenceWorker:
+    """Walks steps. `commands` are (time, clock lock or None, cap or None); all arrivals are known beforehand."""
+
+    spec: WorkerSpec
+    arrivals: list[Sequence]
+    commands: list[tuple[float, float | None, float | None]] = field(default_factory=list)
+    energy_j: float = 0.0
+    busy_s: float = 0.0
+    steps: int = 0
+
+    def run(self) -> None:
+        spec = self.spec
+        todo = sorted(self.arrivals, key=lambda s: (s.arrival_s, s.key))
+        commands = sorted(self.commands, key=lambda c: c[0])
+        waiting: list[Sequence] = []
+        prefilling: list[Sequence] = []
+        running: list[Sequence] = []
+        lock, cap, clock = 1.0, spec.power.tdp_w, 1.0
+        settled: object = None
+        membership = 0
+        now = 0.0
+        while todo or waiting or prefilling or running:
+            if not (waiting or prefilling or running) and todo[0].arrival_s > now:
+                upcoming = todo[0].arrival_s
+                self.energy_j += spec.gpus * spec.power.idle_w * (upcoming - now)
+                now = upcoming
+            while commands and commands[0][0] <= now:
+                _, new_lock, new_cap = commands.pop(0)
+                lock = new_lock if new_lock is not None else lock
+                cap = min(new_cap, spec.power.tdp_w) if new_cap is not None else cap
+                settled = None
+            while todo and todo[0].arrival_s <= now:
+                waiting.append(todo.pop(0))
+            pinned = sum(s.kv for s in running) + sum(s.kv for s in prefilling)
+            while running and pinned + len(running) > spec.kv_capacity_tokens:
+                victim = running.pop()
+                pinned -= victim.kv
+                victim.kv = 0
+                victim.preemptions += 1
+                waiting.insert(0, victim)
+                membership += 1
+            pieces: list[tuple[Sequence, int]] = []
+            budget = spec.max_batched_tokens - (0 if spec.prefill_first else len(running))
+            for index in range(10**9):
+                if budget <= 0:
+                    break
+                if index == len(prefilling):
+                    if not waiting:
+                        break
+                    head = waiting[0]
+                    prompt = head.input_tokens + head.generated
+                    if len(running) + len(prefilling) >= spec.max_sequences:
+                        break
+                    if pinned + prompt + len(running) > spec.kv_capacity_tokens - spec.kv_capacity_tokens // 100:
+                        break
+                    waiting.pop(0)
+                    head.kv = prompt
+                    head.todo = prompt
+                    pinned += prompt
+                    prefilling.append(head)
+                take = min(budget, prefilling[index].todo)
+                pieces.append((prefilling[index], take))
+                budget -= take
+            decoding = [] if (pieces and spec.prefill_first) else list(running)
+            assert pieces or decoding, "the reference is stuck"
+            tokens = len(decoding) + sum(n for _, n in pieces)
+            gemm_c, gemm_m, overhead = spec.cost.token_terms(tokens)
+            context = sum(s.kv for s in decoding)
+            pairs = sum(sum(s.kv - s.todo + i + 1 for i in range(n)) for s, n in pieces)
+            read = context + sum(s.kv - s.todo for s, _ in pieces)
+            att_c = spec.cost.decode_attention_compute_s * context + spec.cost.prefill_attention_compute_s * pairs
+            att_m = spec.cost.attention_memory_s * read
+            batch = (membership, pieces[0][0].key if pieces else -1, len(pieces), tokens)
+            power = spec.power
+
+            def mean_power_w(f: float) -> float:
+                step = max(gemm_c / f, gemm_m) + max(att_c / f, att_m) + overhead
+                dynamic = power.compute_w * f ** (power.exponent - 1) * (gemm_c + att_c) + power.memory_w * (gemm_m + att_m)
+                return power.idle_w + dynamic / step
+
+            if settled != batch:
+                settled = batch
+                clock = lock
+                if mean_power_w(clock) > cap:
+                    low, high = power.clock_min_frac, clock
+                    if mean_power_w(low) > cap:
+                        high = low
+                    for _ in range(40):
+                        middle = (low + high) / 2
+                        low, high = (middle, high) if mean_power_w(middle) <= cap else (low, middle)
+                    clock = low
+            step_s = max(gemm_c / clock, gemm_m) + max(att_c / clock, att_m) + overhead
+            energy = spec.gpus * mean_power_w(clock) * step_s
+            self.energy_j += energy
+            self.busy_s += step_s
+            self.steps += 1
+            now += step_s
+            for s in decoding:
+                s.kv += 1
+                s.generated += 1
+                s.energy_j += energy / tokens
+                if s.generated == s.output_tokens:
+                    s.finish_s = now
+                    running.remove(s)
+                    membership += 1
+            for s, n in pieces:
+                s.todo -= n
+                s.energy_j += energy * n / tokens
+                if s.todo == 0:
+                    prefilling.remove(s)
+                    membership += 1
+                    s.generated += 1
+                    s.first_token_s = s.first_token_s if s.first_token_s is not None else now
+                    if s.generated >= s.output_tokens:
+                        s.finish_s = now
+                    else:
+                        running.append(s)
+        self.now_s = now

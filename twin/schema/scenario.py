@@ -1,0 +1,244 @@
+"""A scenario: a topology, what it is asked to do, how it serves, who controls it, and what the grid does meanwhile."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_serializer, model_validator
+
+from twin.schema.base import Count, FieldError, Model, Name, catalog_name, plugin_name
+from twin.schema.quantities import (
+    EnergyPrice,
+    NonNegativeTime,
+    Number,
+    PositiveFraction,
+    PositiveTime,
+    UnitFraction,
+    quantity_text,
+)
+from twin.schema.topology import Topology
+from twin.schema.workload import Tier, Workload
+from twin.units import UnitError, parse_quantity
+
+ModelName = catalog_name("model")
+BackendName = catalog_name("backend")
+RouterName = plugin_name("twin.routers", "router", ("least_loaded", "kv_affinity"))
+PolicyName = plugin_name("twin.policies", "policy", ("none", "uniform_cap", "ladder"))
+
+
+class Parallelism(Model):
+    """How one engine instance spreads over GPUs: attention over tp x dp, experts over ep groups."""
+
+    tp: Count = 1
+    """Tensor-parallel ranks of the attention (and dense) layers."""
+    dp: Count = 1
+    """Data-parallel attention ranks; each holds the KV of its own sequences."""
+    ep: Count = 1
+    """Expert-parallel ranks; must divide tp x dp."""
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of one instance."""
+        return self.tp * self.dp
+
+    @model_validator(mode="after")
+    def _ep_divides(self) -> Self:
+        if self.gpus % self.ep:
+            raise FieldError("ep", f"ep {self.ep} does not divide the {self.gpus} GPUs of tp {self.tp} x dp {self.dp}")
+        return self
+
+
+class Pool(Model):
+    """Identical engine instances of one role."""
+
+    name: Name
+    """Name in tables."""
+    role: Literal["aggregated", "prefill", "decode"]
+    """`aggregated` does both phases; `prefill` hands the KV cache to a `decode` pool of the same site."""
+    site: Name | None = None
+    """Site of the instances; may be left out where there is one site."""
+    racks: Name
+    """Rack group that holds the instances."""
+    parallelism: Parallelism
+    """GPUs of one instance and how they share the model."""
+    instances: Count
+    """How many instances in all."""
+    max_sequences: Count = 256
+    """Sequences that may be decoded at once by one instance."""
+    max_batched_tokens: Count = 8192
+    """Tokens (decoding sequences + new prompt tokens) of one step: the chunk size of prefill."""
+    scheduling: Literal["chunked", "prefill_first"] = "chunked"
+    """`chunked` mixes prompt chunks into decode steps; `prefill_first` lets prompts go before decoding."""
+
+
+class Precision(Model):
+    """Number formats of what is kept in memory."""
+
+    weights: Literal["bf16", "fp8", "fp4"]
+    """Format of the weights and of the matrix products."""
+    kv: Literal["bf16", "fp8"] = "fp8"
+    """Format of the KV cache."""
+
+
+class Serving(Model):
+    """The model, the engine and its instances."""
+
+    model: ModelName
+    """Model of the catalogue."""
+    precision: Precision
+    """Number formats."""
+    backend: BackendName
+    """Serving engine of the catalogue, whose fitted coefficients are used."""
+    pools: tuple[Pool, ...] = Field(min_length=1)
+    """Pools of instances."""
+    router: RouterName = "kv_affinity"
+    """Router plug-in: `least_loaded` or `kv_affinity`."""
+    kv_reserve: UnitFraction = 0.1
+    """Share of GPU memory kept for activations, graphs and fragmentation."""
+
+
+class Control(Model):
+    """Who reacts to the grid."""
+
+    policy: PolicyName = "ladder"
+    """Policy plug-in: `none`, `uniform_cap` or `ladder`."""
+    step: PositiveTime = 1.0
+    """Time between two observations."""
+    margin: UnitFraction = 0.01
+    """Share of the target that the policy keeps below it."""
+    ramp_back: PositiveFraction = 0.05
+    """Most that power may rise per minute after an event, as a share of the contract."""
+    clock_delay: NonNegativeTime = 0.1
+    """From command to effect of a clock lock (about 97 ms median end to end, measured on V100)."""
+    cap_delay: NonNegativeTime = 2.0
+    """From command to effect of an out-of-band power cap (seconds on big clusters, commonly quoted)."""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """Further settings of a policy from elsewhere."""
+
+
+def _target(value: object) -> object:
+    if isinstance(value, dict | TargetLevel):
+        return value
+    try:
+        return {"contract_frac": parse_quantity(value, "fraction")}
+    except UnitError as error:
+        if isinstance(value, str) and value.rstrip().endswith(("%", "percent")):
+            raise ValueError(str(error)) from None
+    try:
+        return {"power_w": parse_quantity(value, "power")}
+    except UnitError as error:
+        raise ValueError(f"{error}; or a share of the contract such as '80 %'") from None
+
+
+class TargetLevel(Model):
+    """A level the meter must stay at or below: a share of the contract or watts. In a file: "80 %" or "800 kW"."""
+
+    contract_frac: Number | None = Field(default=None, gt=0, le=1)
+    """Share of the feed's contract."""
+    power_w: Number | None = Field(default=None, gt=0)
+    """Watts."""
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.contract_frac is None) == (self.power_w is None):
+            raise ValueError("one of contract_frac and power_w is due")
+        return self
+
+    @model_serializer
+    def _as_written(self) -> str | float:
+        return self.contract_frac if self.contract_frac is not None else quantity_text(self.power_w or 0.0, "power")
+
+
+class LoadTarget(Model):
+    """The utility asks a feed to stay at or below a level for a while."""
+
+    name: Name
+    """Name of the event."""
+    feed: Name | None = None
+    """Feed that it concerns; may be left out where there is one."""
+    start: NonNegativeTime
+    """When the ramp begins."""
+    notice: NonNegativeTime = 0.0
+    """How long before the start it is announced."""
+    ramp: NonNegativeTime = 0.0
+    """Time in which the limit falls from the contract to the target, from the start on."""
+    duration: PositiveTime
+    """From the start to the end, the ramp included."""
+    target: Annotated[TargetLevel, BeforeValidator(_target)]
+    """The level: "80 %" of the contract, or "800 kW"."""
+    force: Literal["mandatory", "best_effort"] = "mandatory"
+    """`mandatory`: the last rung of a policy may be used to meet it; `best_effort`: the service objectives go first."""
+
+    @model_validator(mode="after")
+    def _ramp_inside(self) -> Self:
+        if self.ramp > self.duration:
+            raise FieldError("ramp", f"a ramp of {self.ramp:g} s is longer than the event's {self.duration:g} s")
+        return self
+
+
+class Grid(Model):
+    """What the utility does."""
+
+    events: tuple[LoadTarget, ...] = ()
+    """Load targets."""
+    energy_price: EnergyPrice | None = None
+    """Price of energy, where its cost is asked for."""
+
+
+class Records(Model):
+    """How finely time series are written."""
+
+    interval: PositiveTime = 1.0
+    """Step of the plant and of a row in power.parquet and thermal.parquet."""
+    worker_interval: PositiveTime = 10.0
+    """Time between rows of workers.parquet and fabric.parquet."""
+
+
+class Limit(Model):
+    """A bound on a figure of the summary; a run outside it ends with exit code 1."""
+
+    value: str
+    """Dotted path in summary.json, such as `energy.pue` or `curtailment.0.overshoot_w_max`."""
+    min: Number | None = None
+    """Least allowed value."""
+    max: Number | None = None
+    """Most allowed value."""
+
+    @model_validator(mode="after")
+    def _some_value_passes(self) -> Self:
+        if self.min is None and self.max is None:
+            raise FieldError("value", "needs `min`, `max` or both")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise FieldError("min", f"{self.min:g} is above the max of {self.max:g}")
+        return self
+
+
+class Scenario(Model):
+    """Everything a run needs."""
+
+    name: Name
+    """Name of the scenario."""
+    description: str = ""
+    """What it shows, in a sentence."""
+    topology: Topology
+    """The factory: a path to a topology file, replaced by its content on loading."""
+    tiers: tuple[Tier, ...] = Field(min_length=1)
+    """Classes of service, most important first."""
+    workload: Workload
+    """Where sessions come from."""
+    serving: Serving
+    """Model, engine, pools."""
+    control: Control = Control()
+    """Policy and actuators."""
+    grid: Grid = Grid()
+    """Events and prices."""
+    records: Records = Records()
+    """Resolution of the time series."""
+    limits: tuple[Limit, ...] = ()
+    """Bounds on the summary."""
+    horizon: PositiveTime
+    """Length of the run."""
+    seed: int = Field(default=1, ge=0, le=2**63 - 1, strict=True)
+    """Seed of every random stream."""
+    represent: Count = 1
+    """One simulated instance and request stands for this many."""

@@ -1,0 +1,20 @@
+"""Engine instances and how calls reach them."""
+
+from twin.serving.jump import Jump, clock_under_cap
+from twin.serving.prefix_cache import PrefixCache
+from twin.serving.request import Request
+from twin.serving.worker import FINISHED, PREFILLED, RESERVED, Worker
+from twin.serving.worker_spec import Progress, WorkerSpec
+
+__all__ = [
+    "FINISHED",
+    "PREFILLED",
+    "RESERVED",
+    "Jump",
+    "PrefixCache",
+    "Progress",
+    "Request",
+    "Worker",
+    "WorkerSpec",
+    "clock_under_cap",
+]

@@ -1,0 +1,154 @@
+"""Many engine steps at once: while the batch stays the same, each step is a constant longer than the one before.
+
+In a run of steps over one batch the context grows by a constant number of tokens a step, so each roof of the step time
+(`twin.performance.StepCost`) is linear in the step's number; a jump ends where another roof takes over, hence its step
+times are an arithmetic progression, with closed forms for the time, the energy and their inverse.
+"""
+
+from __future__ import annotations
+
+from math import ceil, sqrt
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from twin.performance import GpuPower
+    from twin.serving.request import Request
+
+
+class Jump:
+    """`steps` engine steps from `start_s`; step j takes `first_s + j * growth_s`.
+
+    `compute_s + j * compute_growth_s` is how long step j would keep the compute units busy at relative clock 1, and
+    `memory_s + ...` how long it keeps the memory busy; power within a step is constant. `idle_w`, `compute_w` and
+    `memory_w` are those of the whole instance at the jump's clock: the energy of a step is
+    `idle_w * duration + compute_w * compute_busy + memory_w * memory_busy`.
+    """
+
+    __slots__ = (
+        "compute_growth_s",
+        "compute_s",
+        "compute_w",
+        "decodes",
+        "end_s",
+        "first_s",
+        "full_chunks",
+        "growth_s",
+        "ideal_attention_compute_growth_s",
+        "ideal_attention_compute_s",
+        "ideal_attention_memory_growth_s",
+        "ideal_attention_memory_s",
+        "ideal_gemm_s",
+        "idle_w",
+        "memory_growth_s",
+        "memory_s",
+        "memory_w",
+        "pieces",
+        "start_s",
+        "steps",
+        "tokens",
+    )
+
+    start_s: float
+    end_s: float
+    steps: int
+    first_s: float
+    growth_s: float
+    compute_s: float
+    compute_growth_s: float
+    memory_s: float
+    memory_growth_s: float
+    idle_w: float
+    compute_w: float
+    memory_w: float
+    decodes: int
+    tokens: int
+    full_chunks: bool
+    pieces: list[tuple[Request, int]]
+    ideal_gemm_s: float
+    ideal_attention_compute_s: float
+    ideal_attention_compute_growth_s: float
+    ideal_attention_memory_s: float
+    ideal_attention_memory_growth_s: float
+
+    def duration_s(self, steps: int) -> float:
+        """Time that the first `steps` steps take."""
+        return steps * self.first_s + self.growth_s * (0.5 * steps * (steps - 1))
+
+    def energy_j(self, steps: int) -> float:
+        """Energy of the first `steps` steps, over all GPUs of the instance."""
+        pairs = 0.5 * steps * (steps - 1)
+        return (
+            self.idle_w * (steps * self.first_s + self.growth_s * pairs)
+            + self.compute_w * (steps * self.compute_s + self.compute_growth_s * pairs)
+            + self.memory_w * (steps * self.memory_s + self.memory_growth_s * pairs)
+        )
+
+    def ideal_s(self, steps: int) -> float:
+        """The speed of light of the first `steps` steps: every efficiency 1, full clock, no overhead.
+
+        The larger sum of the two attention roofs, not the sum of the larger: a bound that is never too high.
+        """
+        pairs = 0.5 * steps * (steps - 1)
+        return steps * self.ideal_gemm_s + max(
+            steps * self.ideal_attention_compute_s + self.ideal_attention_compute_growth_s * pairs,
+            steps * self.ideal_attention_memory_s + self.ideal_attention_memory_growth_s * pairs,
+        )
+
+    def boundary_at_or_after(self, time_s: float) -> int:
+        """The number of steps done at the first step boundary at or after `time_s`, at least 1."""
+        elapsed = time_s - self.start_s
+        if self.growth_s > 0.0:
+            linear = self.first_s - 0.5 * self.growth_s
+            guess = (sqrt(linear * linear + 2.0 * self.growth_s * max(elapsed, 0.0)) - linear) / self.growth_s
+        else:
+            guess = elapsed / self.first_s
+        steps = min(max(1, ceil(guess)), self.steps)
+        # The root is right but for rounding; settle on the exact comparison that a step-by-step walk would make.
+        while steps > 1 and self.start_s + self.duration_s(steps - 1) >= time_s:
+            steps -= 1
+        while steps < self.steps and self.start_s + self.duration_s(steps) < time_s:
+            steps += 1
+        return steps
+
+    def cut(self, steps: int) -> None:
+        """End the jump after `steps` of its steps."""
+        self.steps = steps
+        self.end_s = self.start_s + self.duration_s(steps)
+
+
+def clock_under_cap(
+    cap_w: float,
+    clock: float,
+    power: GpuPower,
+    gemm_compute_s: float,
+    gemm_memory_s: float,
+    attention_compute_s: float,
+    attention_memory_s: float,
+    overhead_s: float,
+) -> tuple[float, bool]:
+    """The highest relative clock up to `clock` at which a step's mean power per GPU stays within `cap_w`, and whether none does.
+
+    A cap that does not bind gives `clock` back, so it costs nothing. Below `power.clock_min_frac` hardware does not go: the
+    result is that clock then, and True. Power rises with the clock, so bisection finds it (40 halvings: 1e-12 of the range).
+    """
+    compute_w = power.compute_w * (gemm_compute_s + attention_compute_s)
+    memory_j = power.memory_w * (gemm_memory_s + attention_memory_s)
+    idle_w = power.idle_w
+    exponent = power.exponent - 1.0
+
+    def power_w(f: float) -> float:
+        step_s = max(gemm_compute_s / f, gemm_memory_s) + max(attention_compute_s / f, attention_memory_s) + overhead_s
+        return idle_w + (compute_w * f**exponent + memory_j) / step_s
+
+    if power_w(clock) <= cap_w:
+        return clock, False
+    low, high = power.clock_min_frac, clock
+    if low >= clock or power_w(low) > cap_w:
+        return min(low, clock), True
+    for _ in range(40):
+        middle = 0.5 * (low + high)
+        if power_w(middle) <= cap_w:
+            low = middle
+        else:
+            high = middle
+    return low, False

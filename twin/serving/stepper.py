@@ -1,0 +1,136 @@
+"""Prices the steps of an instance: batch in, jump out, at the clock that lock, cap and die temperature leave."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twin.errors import SimulationError
+from twin.serving.jump import Jump, clock_under_cap
+from twin.serving.worker_spec import WorkerSpec
+
+if TYPE_CHECKING:
+    from twin.serving.request import Request
+
+#: What a settled clock was settled for: batch version, head request, prompt pieces, tokens of a step.
+Batch = tuple[int, int, int, int]
+
+
+class Stepper:
+    """The clock of an instance and the cost of its steps.
+
+    The clock settles whenever the batch changes: the highest that the lock, the die and the power cap allow for the batch's
+    first step. It then stays until the next change, as a power controller with a dead band would leave it.
+    """
+
+    def __init__(self, spec: WorkerSpec):
+        if spec.cost.ideal is None:
+            raise SimulationError(f"{spec.name}: a worker needs a cost model with its speed of light")
+        self._spec = spec
+        self._ideal = spec.cost.ideal
+        self._terms: dict[int, tuple[float, float, float, float]] = {}
+        self._settled_for: Batch | None = None
+        self.clock = 1.0
+        self.clock_lock = 1.0
+        self.thermal_limit = 1.0
+        self.cap_w = spec.power.tdp_w
+        #: The cap asks for less than the lowest clock draws; a policy is told, nothing is pretended.
+        self.cap_unmet = False
+
+    def set_power(self, clock_lock: float | None, cap_w: float | None, thermal_limit: float | None) -> None:
+        """Change the clock lock (relative), the cap per GPU (W) or the die's limit (relative); None leaves one as it is.
+
+        A clock below the hardware's lowest is the lowest; a cap above the TDP is the TDP.
+        """
+        floor = self._spec.power.clock_min_frac
+        if clock_lock is not None:
+            self.clock_lock = min(1.0, max(floor, clock_lock))
+        if cap_w is not None:
+            self.cap_w = min(cap_w, self._spec.power.tdp_w)
+        if thermal_limit is not None:
+            self.thermal_limit = min(1.0, max(floor, thermal_limit))
+        self._settled_for = None
+
+    def terms(self, tokens: int) -> tuple[float, float, float, float]:
+        """GEMM compute, GEMM memory and overhead seconds of a step over `tokens`, and the ideal GEMM seconds; remembered."""
+        terms = self._terms.get(tokens)
+        if terms is None:
+            compute_s, memory_s, overhead_s = self._spec.cost.token_terms(tokens)
+            ideal_compute_s, ideal_memory_s, _ = self._ideal.token_terms(tokens)
+            terms = self._terms[tokens] = (compute_s, memory_s, overhead_s, max(ideal_compute_s, ideal_memory_s))
+        return terms
+
+    def jump(
+        self,
+        now_s: float,
+        steps: int,
+        decodes: int,
+        contexts: int,
+        chunk: int,
+        pieces: list[tuple[Request, int]],
+        batch: Batch,
+    ) -> Jump:
+        """Up to `steps` steps over `decodes` sequences with `contexts` tokens in all and prompt `pieces` (request, tokens).
+
+        Fewer steps where the attention's other roof takes over on the way.
+        """
+        cost = self._spec.cost
+        tokens = decodes + chunk
+        gemm_compute_s, gemm_memory_s, overhead_s, ideal_gemm_s = self._terms.get(tokens) or self.terms(tokens)
+        # Pairs of (new token, context token) and KV tokens read, in the first step and by how much they grow each step.
+        pairs = 0.0
+        pair_growth = 0
+        read = contexts
+        read_growth = decodes
+        for request, taken in pieces:
+            done = request.done_tokens
+            pairs += taken * done + 0.5 * taken * (taken + 1)
+            pair_growth += taken * taken
+            read += done
+            read_growth += taken
+        compute_s = cost.decode_attention_compute_s * contexts + cost.prefill_attention_compute_s * pairs
+        compute_growth_s = cost.decode_attention_compute_s * decodes + cost.prefill_attention_compute_s * pair_growth
+        memory_s = cost.attention_memory_s * read
+        memory_growth_s = cost.attention_memory_s * read_growth
+
+        power = self._spec.power
+        if self._settled_for != batch:
+            self._settled_for = batch
+            clock = min(self.clock_lock, self.thermal_limit)
+            self.clock, self.cap_unmet = clock_under_cap(
+                self.cap_w, clock, power, gemm_compute_s, gemm_memory_s, compute_s, memory_s, overhead_s
+            )
+        clock = self.clock
+
+        attention_s, attention_growth_s = compute_s / clock, compute_growth_s / clock
+        gap_s, gap_growth_s = attention_s - memory_s, attention_growth_s - memory_growth_s
+        if gap_s < 0.0 or (gap_s == 0.0 and gap_growth_s < 0.0):
+            attention_s, attention_growth_s = memory_s, memory_growth_s
+            gap_s, gap_growth_s = -gap_s, -gap_growth_s
+        if gap_growth_s < 0.0 and gap_s + gap_growth_s * (steps - 1) < 0.0:
+            steps = int(-gap_s / gap_growth_s) + 1
+
+        jump = Jump()
+        jump.start_s = now_s
+        jump.steps = steps
+        jump.first_s = max(gemm_compute_s / clock, gemm_memory_s) + attention_s + overhead_s
+        jump.growth_s = attention_growth_s
+        jump.compute_s = gemm_compute_s + compute_s
+        jump.compute_growth_s = compute_growth_s
+        jump.memory_s = gemm_memory_s + memory_s
+        jump.memory_growth_s = memory_growth_s
+        gpus = self._spec.gpus
+        jump.idle_w = gpus * power.idle_w
+        jump.compute_w = gpus * power.compute_w * (clock ** (power.exponent - 1.0) if clock < 1.0 else 1.0)
+        jump.memory_w = gpus * power.memory_w
+        jump.decodes = decodes
+        jump.tokens = tokens
+        jump.pieces = pieces
+        ideal = self._ideal
+        jump.ideal_gemm_s = ideal_gemm_s
+        decode_s, prefill_s = ideal.decode_attention_compute_s, ideal.prefill_attention_compute_s
+        jump.ideal_attention_compute_s = decode_s * contexts + prefill_s * pairs
+        jump.ideal_attention_compute_growth_s = decode_s * decodes + prefill_s * pair_growth
+        jump.ideal_attention_memory_s = ideal.attention_memory_s * read
+        jump.ideal_attention_memory_growth_s = ideal.attention_memory_s * read_growth
+        jump.end_s = now_s + steps * jump.first_s + attention_growth_s * (0.5 * steps * (steps - 1))
+        return jump

@@ -1,0 +1,375 @@
+"""An engine instance with in-flight batching, exact to the step and without an event per token.
+
+Between two changes of its batch the instance jumps (`twin.serving.jump`). Everything that happens to it from outside
+(a request arrives, a clock or cap changes) takes effect at the next step boundary, as in a real engine loop.
+The step-by-step reference in the tests gives the same timestamps to 1e-9 s.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from heapq import heappop, heappush
+from math import inf
+
+from twin.serving.jump import Jump
+from twin.serving.prefix_cache import PrefixCache
+from twin.serving.request import Request
+from twin.serving.stepper import Stepper
+from twin.serving.worker_spec import Progress, WorkerSpec
+
+#: What an instance reports to its owner: a prompt is done and its KV waits to be fetched, room is granted, all tokens are out.
+PREFILLED, RESERVED, FINISHED = "prefilled", "reserved", "finished"
+
+
+class Worker:
+    """An engine instance. Knows no clock: `advance(to_s)` plays what falls due, `next_change_s` says when that is.
+
+    `outbox` collects what its owner must act on, in order of time.
+    """
+
+    def __init__(self, spec: WorkerSpec):
+        self.spec = spec
+        self.name = spec.name
+        self.outbox: list[tuple[str, Request]] = []
+        self.next_change_s = inf
+        self.cache = PrefixCache()
+        self.waiting: deque[Request] = deque()
+        self.prefilling: deque[Request] = deque()
+        self.joining: list[Request] = []
+        self.running: dict[Request, None] = {}
+        self.backlog_tokens = 0
+        self.waiting_context_tokens = 0
+        self.pinned_tokens = 0
+        self.reserved = 0
+        self.preemptions = 0
+        self.stepper = Stepper(spec)
+        self._watermark_tokens = spec.kv_capacity_tokens // 100
+        self._jump: Jump | None = None
+        self._ends: list[tuple[int, int, Request]] = []
+        self._decode_step = 0
+        self._context_sum = 0
+        self._batch_version = 0
+        self._idle_since_s = 0.0
+        self._serial = 0
+        self._energy_j = 0.0
+        self._busy_s = 0.0
+        self._ideal_s = 0.0
+        self._output_tokens = 0
+        self._prefill_tokens = 0
+        self._decode_batch_s = 0.0
+        self._energy_per_token_j = 0.0
+        self.attributed_j = 0.0
+        self._exported: dict[Request, int] = {}
+
+    # --- verbs -------------------------------------------------------------------------------------------------------
+
+    def can_hold(self, request: Request) -> bool:
+        """Whether the instance's memory can hold the request at its longest; one that can't must be refused, not queued."""
+        longest = request.input_tokens + (0 if self.spec.role == "prefill" else request.output_tokens)
+        return longest <= self.spec.kv_capacity_tokens - self._watermark_tokens
+
+    def submit(self, request: Request, now_s: float) -> None:
+        """Queue a prompt. With `kv_elsewhere` set, the prompt's KV is on another instance and only room for it is asked:
+        RESERVED in the outbox grants it, and `join` follows when the transfer is done."""
+        if not request.kv_elsewhere:
+            self.backlog_tokens += request.prompt_tokens
+        self.waiting_context_tokens += request.prompt_tokens
+        self.waiting.append(request)
+        if len(self.waiting) == 1 and (request.kv_elsewhere or not (self._jump and self._jump.full_chunks)):
+            self._interrupt(now_s)
+
+    def join(self, request: Request, now_s: float) -> None:
+        """The KV of a reserved request has arrived: it decodes from the next step boundary on."""
+        self.reserved -= 1
+        self.joining.append(request)
+        self._interrupt(now_s)
+
+    def release(self, request: Request, now_s: float) -> None:
+        """The KV of a prefilled request has been copied away: its room becomes evictable cache."""
+        self._unpin(request, self._exported.pop(request))
+        if self.waiting:
+            self._interrupt(now_s)
+
+    def set_power(
+        self,
+        now_s: float,
+        *,
+        clock_lock: float | None = None,
+        cap_w: float | None = None,
+        thermal_limit: float | None = None,
+    ) -> None:
+        """Change the clock lock (relative), the cap per GPU (W) or the die's limit (relative) from the next boundary on."""
+        self.stepper.set_power(clock_lock, cap_w, thermal_limit)
+        if self._jump is not None:
+            self._interrupt(now_s)
+
+    def advance(self, to_s: float) -> None:
+        """Play every step boundary up to and including `to_s`."""
+        while self.next_change_s <= to_s:
+            self._boundary(self.next_change_s)
+
+    def progress(self, now_s: float) -> Progress:
+        """Totals up to `now_s`, which is not past the next change; within a step they accrue evenly."""
+        jump = self._jump
+        if jump is None:
+            idle_j = self.spec.gpus * self.spec.power.idle_w * (now_s - self._idle_since_s)
+            return Progress(
+                self._energy_j + idle_j, self._busy_s, self._ideal_s, self._output_tokens, self._prefill_tokens, self._decode_batch_s
+            )
+        steps = jump.boundary_at_or_after(now_s) - 1
+        begun_s = jump.duration_s(steps)
+        step_s = jump.duration_s(steps + 1) - begun_s
+        share = min(1.0, max(0.0, (now_s - jump.start_s - begun_s) / step_s))
+        done = steps + share
+        energy_j = jump.energy_j(steps)
+        energy_j += share * (jump.energy_j(steps + 1) - energy_j)
+        ideal_s = jump.ideal_s(steps)
+        ideal_s += share * (jump.ideal_s(steps + 1) - ideal_s)
+        elapsed_s = now_s - jump.start_s
+        return Progress(
+            self._energy_j + energy_j,
+            self._busy_s + elapsed_s,
+            self._ideal_s + ideal_s,
+            self._output_tokens + done * jump.decodes,
+            self._prefill_tokens + done * (jump.tokens - jump.decodes),
+            self._decode_batch_s + elapsed_s * jump.decodes,
+        )
+
+    def step_terms(self) -> tuple[float, float, float, float, float] | None:
+        """The step in progress: (gemm compute, gemm memory, attention compute, attention memory, overhead) seconds at clock 1.
+
+        None while idle. Control estimates from it what another clock would do.
+        """
+        jump = self._jump
+        if jump is None:
+            return None
+        gemm_compute_s, gemm_memory_s, overhead_s, _ = self.stepper.terms(jump.tokens)
+        return (
+            gemm_compute_s,
+            gemm_memory_s,
+            jump.compute_s - gemm_compute_s,
+            jump.memory_s - gemm_memory_s,
+            overhead_s,
+        )
+
+    def held(self) -> list[Request]:
+        """Every request that the instance still has, in no particular meaning of order but always the same one."""
+        return [*self.running, *self.joining, *self.prefilling, *self.waiting]
+
+    # --- a step boundary ---------------------------------------------------------------------------------------------
+
+    def _interrupt(self, now_s: float) -> None:
+        jump = self._jump
+        if jump is None:
+            self.next_change_s = min(self.next_change_s, now_s)
+        elif jump.steps > 1:
+            jump.cut(jump.boundary_at_or_after(now_s))
+            self.next_change_s = jump.end_s
+
+    def _boundary(self, now_s: float) -> None:
+        if self._jump is not None:
+            self._close(self._jump, now_s)
+        elif now_s > self._idle_since_s:
+            self._energy_j += self.spec.gpus * self.spec.power.idle_w * (now_s - self._idle_since_s)
+        if self.joining:
+            for request in self.joining:
+                self._start_decoding(request)
+            self.joining = []
+        if self.running and self.pinned_tokens + len(self.running) > self.spec.kv_capacity_tokens:
+            self._preempt()
+        self._open(now_s)
+
+    def _close(self, jump: Jump, now_s: float) -> None:
+        """Book the steps of a finished jump and what ended with them."""
+        steps = jump.steps
+        energy_j = jump.energy_j(steps)
+        self._energy_j += energy_j
+        self._busy_s += now_s - jump.start_s
+        self._ideal_s += jump.ideal_s(steps)
+        share_j = energy_j / jump.tokens
+        decodes = jump.decodes
+        self._jump = None
+        self._idle_since_s = now_s
+        if decodes:
+            grown = decodes * steps
+            self._decode_batch_s += (now_s - jump.start_s) * decodes
+            self._energy_per_token_j += share_j
+            self._decode_step += steps
+            self._context_sum += grown
+            self.pinned_tokens += grown
+            self._output_tokens += grown
+            ends = self._ends
+            step = self._decode_step
+            while ends and ends[0][0] <= step:
+                request = heappop(ends)[2]
+                if request.end_step == step and request in self.running:
+                    self._finish(request, now_s)
+        for request, tokens in jump.pieces:
+            done = tokens * steps
+            request.done_tokens += done
+            request.todo_tokens -= done
+            request.energy_j += share_j * tokens
+            self.attributed_j += share_j * tokens
+            self.backlog_tokens -= done
+            self._prefill_tokens += done
+            if request.todo_tokens == 0:
+                self.prefilling.popleft()
+                self._prefilled(request, now_s)
+
+    def _prefilled(self, request: Request, now_s: float) -> None:
+        request.generated += 1
+        self._output_tokens += 1
+        self._batch_version += 1
+        if request.first_token_s is None:
+            request.first_token_s = now_s
+        if request.generated >= request.output_tokens:
+            request.finish_s = now_s
+            self._unpin(request, request.context_tokens)
+            self.outbox.append((FINISHED, request))
+        elif self.spec.role == "prefill":
+            self._exported[request] = request.context_tokens
+            self.outbox.append((PREFILLED, request))
+        else:
+            self._start_decoding(request)
+
+    def _start_decoding(self, request: Request) -> None:
+        request.decode_worker = self.name
+        request.end_step = self._decode_step + request.output_tokens - request.generated
+        request.energy_mark_j = self._energy_per_token_j
+        self.running[request] = None
+        self._context_sum += request.context_tokens
+        self._serial += 1
+        self._batch_version += 1
+        heappush(self._ends, (request.end_step, self._serial, request))
+
+    def _stop_decoding(self, request: Request, done_steps: int) -> None:
+        """Take a decoding sequence out of the batch; its context grew by a token in each of its `done_steps`."""
+        del self.running[request]
+        request.context_tokens += done_steps
+        self._context_sum -= request.context_tokens
+        self._batch_version += 1
+        spent_j = self._energy_per_token_j - request.energy_mark_j
+        request.energy_j += spent_j
+        self.attributed_j += spent_j
+
+    def _finish(self, request: Request, now_s: float) -> None:
+        self._stop_decoding(request, request.output_tokens - request.generated)
+        request.generated = request.output_tokens
+        request.finish_s = now_s
+        self._unpin(request, request.context_tokens)
+        self.outbox.append((FINISHED, request))
+
+    def _unpin(self, request: Request, tokens: int) -> None:
+        """Give a request's KV back; an agent that will come again leaves its context behind as evictable cache."""
+        self.pinned_tokens -= tokens
+        if request.keep_cache and self.spec.role != "decode":
+            self.cache.put(request.cache_key, tokens)
+            self.cache.shrink_to(self.spec.kv_capacity_tokens - self.pinned_tokens)
+
+    def _preempt(self) -> None:
+        """The next step would not fit: the sequences that joined last give up their KV and are recomputed later."""
+        while self.running and self.pinned_tokens + len(self.running) > self.spec.kv_capacity_tokens:
+            request = next(reversed(self.running))
+            left = request.end_step - self._decode_step
+            done = request.output_tokens - request.generated - left
+            self._stop_decoding(request, done)
+            request.generated += done
+            request.end_step = -1
+            request.preemptions += 1
+            request.kv_elsewhere = False
+            self.preemptions += 1
+            self.pinned_tokens -= request.context_tokens
+            self.backlog_tokens += request.prompt_tokens
+            self.waiting_context_tokens += request.prompt_tokens
+            self.waiting.appendleft(request)
+
+    def _admit(self, request: Request, now_s: float) -> bool:
+        """Pin the KV of the request at the head of the queue, reusing what the prefix cache holds for it, if there is room."""
+        spec = self.spec
+        if len(self.running) + len(self.prefilling) + self.reserved + len(self.joining) >= spec.max_sequences:
+            return False
+        # The KV of the last token of a prompt that comes from elsewhere is made here, in its first decode step.
+        context = request.prompt_tokens - request.kv_elsewhere
+        if self.pinned_tokens + context + len(self.running) > spec.kv_capacity_tokens - self._watermark_tokens:
+            return False
+        self.waiting.popleft()
+        self.waiting_context_tokens -= request.prompt_tokens
+        self.pinned_tokens += context
+        request.context_tokens = context
+        if request.kv_elsewhere:
+            self.reserved += 1
+            self.outbox.append((RESERVED, request))
+        else:
+            hit = 0
+            if request.shared_prefix_tokens and request.cache_key >= 0:
+                hit = min(self.cache.take(request.cache_key), request.shared_prefix_tokens, context - 1)
+            if request.admitted_s is None:
+                request.admitted_s = now_s
+                request.cached_tokens = hit
+                request.prefill_worker = self.name
+            request.done_tokens = hit
+            request.todo_tokens = context - hit
+            self.backlog_tokens -= hit
+            self.prefilling.append(request)
+        self.cache.shrink_to(spec.kv_capacity_tokens - self.pinned_tokens)
+        return True
+
+    def _open(self, now_s: float) -> None:
+        """Compose the next step's batch and jump until it changes."""
+        spec = self.spec
+        decodes = len(self.running)
+        while self.waiting and self.waiting[0].kv_elsewhere and self._admit(self.waiting[0], now_s):
+            pass
+        pieces: list[tuple[Request, int]] = []
+        steps = 0
+        chunk = 0
+        if self.prefilling or (self.waiting and not self.waiting[0].kv_elsewhere):
+            pause_decode = spec.prefill_first
+            budget = spec.max_batched_tokens - (0 if pause_decode else decodes)
+            taken = 0
+            while budget > 0:
+                if taken == len(self.prefilling) and not (
+                    self.waiting and not self.waiting[0].kv_elsewhere and self._admit(self.waiting[0], now_s)
+                ):
+                    break
+                request = self.prefilling[taken]
+                todo = request.todo_tokens
+                if todo > budget:
+                    pieces.append((request, budget))
+                    if taken == 0:
+                        steps = todo // budget
+                    chunk += budget
+                    break
+                pieces.append((request, todo))
+                chunk += todo
+                budget -= todo
+                taken += 1
+            if pieces and pause_decode:
+                decodes = 0
+        full_chunks = steps > 0
+        if decodes:
+            until_end = self._next_end_step() - self._decode_step
+            room = (spec.kv_capacity_tokens - self.pinned_tokens) // decodes
+            until_change = min(until_end, room)
+            if pieces:
+                steps = min(steps or 1, until_change)
+            else:
+                steps = until_change
+        elif pieces:
+            steps = steps or 1
+        else:
+            self.next_change_s = inf
+            self._idle_since_s = now_s
+            return
+        batch = (self._batch_version, pieces[0][0].request_id if pieces else -1, len(pieces), decodes + chunk)
+        contexts = self._context_sum if decodes else 0
+        jump = self.stepper.jump(now_s, steps, decodes, contexts, chunk, pieces, batch)
+        jump.full_chunks = full_chunks
+        self._jump = jump
+        self.next_change_s = jump.end_s
+
+    def _next_end_step(self) -> int:
+        ends = self._ends
+        while ends[0][2].end_step != ends[0][0] or ends[0][2] not in self.running:
+            heappop(ends)
+        return ends[0][0]
