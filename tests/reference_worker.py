@@ -101,7 +101,7 @@ class ReferenceWorker:
             def mean_power_w(f: float) -> float:
                 step = max(gemm_c / f, gemm_m) + max(att_c / f, att_m) + overhead
                 dynamic = power.compute_w * f ** (power.exponent - 1) * (gemm_c + att_c) + power.memory_w * (gemm_m + att_m)
-                return power.idle_w + dynamic / step
+                return power.stepping_w(f) + dynamic / step
 
             if settled != batch:
                 settled = batch

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, Strict
+from pydantic_core import CoreSchema, core_schema
 
 from twin.errors import did_you_mean
 
@@ -29,37 +31,62 @@ class Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
-def catalog_name(kind: str, role: str | None = None, marker: str | None = None) -> Any:
-    """The field type for the name of a catalogue part of `kind`; with `marker`, of those that play `role`: that have this value."""
+@dataclass(frozen=True, slots=True)
+class CatalogName:
+    """Marks a text field as the name of a catalogue part of `kind`; with `marker`, of one that has this value and so `role`."""
 
-    def known(name: str) -> str:
-        spoken, names = role or kind, catalog_names(kind, marker)
+    kind: str
+    role: str | None = None
+    marker: str | None = None
+
+    def names(self) -> tuple[str, ...]:
+        """The names that may stand here."""
+        from twin.catalog import load_catalog  # read when a file is checked, not when the models are imported
+
+        catalog = load_catalog()
+        names = catalog.names(self.kind)
+        marker = self.marker
+        return names if marker is None else tuple(name for name in names if marker in catalog.part(self.kind, name).values)
+
+    def check(self, name: str) -> str:
+        """The name itself. Raises ValueError with the nearest known one."""
+        names, spoken = self.names(), self.role or self.kind
         if name not in names:
-            elsewhere = f"{name!r} is no {spoken}" if name in catalog_names(kind, None) else f"unknown {spoken} {name!r}"
-            raise ValueError(f"{elsewhere}{did_you_mean(name, names)}")
+            known = name in CatalogName(self.kind).names()
+            wrong = f"{name!r} is no {spoken}" if known else f"unknown {spoken} {name!r}"
+            raise ValueError(wrong + did_you_mean(name, names))
         return name
 
-    return Annotated[str, AfterValidator(known), Field(json_schema_extra={"x-catalog": [kind, marker]})]
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """A text, then the check."""
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """The names, for an editor to offer."""
+        return {"type": "string", "enum": list(self.names())}
 
 
-def catalog_names(kind: str, marker: str | None) -> tuple[str, ...]:
-    """Names of the catalogue's parts of `kind`, with `marker` of those that have this value."""
-    from twin.catalog import load_catalog  # read only when a file is checked, not when the models are imported
+@dataclass(frozen=True, slots=True)
+class PluginName:
+    """Marks a text field as the name of a plug-in: one of ours, or one that an installed package registers under `group`."""
 
-    catalog = load_catalog()
-    names = catalog.names(kind)
-    return names if marker is None else tuple(name for name in names if marker in catalog.part(kind, name).values)
+    group: str
+    spoken: str
+    built_in: tuple[str, ...]
 
-
-def plugin_name(group: str, spoken: str, built_in: tuple[str, ...]) -> Any:
-    """The field type for the name of a plug-in: one of ours, or one that an installed package registers under `group`."""
-
-    def known(name: str) -> str:
-        if name in built_in:
+    def check(self, name: str) -> str:
+        """The name itself. Raises ValueError with the nearest known one."""
+        if name in self.built_in:  # asking the installed packages takes long
             return name
-        names = {*built_in, *(point.name for point in entry_points(group=group))}
+        names = {*self.built_in, *(point.name for point in entry_points(group=self.group))}
         if name not in names:
-            raise ValueError(f"unknown {spoken} {name!r}{did_you_mean(name, names)}")
+            raise ValueError(f"unknown {self.spoken} {name!r}{did_you_mean(name, names)}")
         return name
 
-    return Annotated[str, AfterValidator(known)]
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """A text, then the check."""
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Any text, ours as examples: an editor cannot know what is installed."""
+        return {"type": "string", "examples": list(self.built_in)}

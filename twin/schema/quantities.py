@@ -1,23 +1,55 @@
-"""Pydantic field types for quantities: text with a unit in the file, an SI float in the model."""
+"""Pydantic field types for quantities: text with a unit in the file, an SI float in the model, and text again when dumped."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, PlainSerializer, Strict, WithJsonSchema
+from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, Strict
+from pydantic_core import CoreSchema, core_schema
 
 from twin.units import SI_UNIT, UNITS, UnitError, parse_quantity
 
 
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """Marks a float field as a quantity of a dimension of `twin.units`."""
+
+    dimension: str
+
+    def parse(self, value: object) -> float:
+        """What a file says, in SI. Raises ValueError in words for the writer of the file."""
+        try:
+            return parse_quantity(value, self.dimension)
+        except (UnitError, OverflowError) as error:
+            raise ValueError(str(error)) from None
+
+    def text(self, value: float) -> str | float:
+        """`value` in SI as a file says it, such as "1000000 W"; a fraction stays a number. Reads back to the same float."""
+        return quantity_text(value, self.dimension)
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """The float's own schema behind the parser, and the text in JSON."""
+        written = core_schema.plain_serializer_function_ser_schema(self.text, when_used="json-unless-none")
+        return core_schema.no_info_before_validator_function(self.parse, handler(source), serialization=written)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """What an editor shows: a text with its unit; of a fraction also a bare number."""
+        units = ", ".join(list(UNITS[self.dimension])[:8])
+        spoken = self.dimension.replace("_", " ")
+        types = ["string", "number"] if self.dimension == "fraction" else "string"
+        return {"type": types, "description": f"A {spoken} with its unit ({units}, ...)"}
+
+
 def quantity_text(value: float, dimension: str) -> str | float:
-    """`value` in SI as a file says it, such as "1000000 W"; a fraction stays a number. Reads back to the same float."""
+    """`value` in SI as a file says it; see Quantity.text."""
     if dimension == "fraction":
         return value
     unit = SI_UNIT[dimension]
     if unit in UNITS[dimension]:
         return f"{_digits(value)} {unit}"
-    unit, factor = next(iter(UNITS[dimension].items()))  # no file says USD/J: its own unit, rounded so that it reads back
+    unit, factor = next(iter(UNITS[dimension].items()))  # no file says USD/J: its first unit, rounded so that it reads back
     scaled = value / factor
     for candidate in (float(f"{scaled:.15g}"), scaled, math.nextafter(scaled, math.inf), math.nextafter(scaled, -math.inf)):
         if candidate * factor == value:
@@ -29,45 +61,29 @@ def _digits(value: float) -> str:
     return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
 
 
-def _quantity(dimension: str) -> Any:
-    def parse(value: object) -> float:
-        try:
-            return parse_quantity(value, dimension)
-        except (UnitError, OverflowError) as error:
-            raise ValueError(str(error)) from None
+Power = Annotated[float, Quantity("power")]
+Energy = Annotated[float, Quantity("energy")]
+Time = Annotated[float, Quantity("time")]
+Rate = Annotated[float, Quantity("rate")]
+Temperature = Annotated[float, Quantity("temperature")]
+TemperatureDifference = Annotated[float, Quantity("temperature_difference")]
+Fraction = Annotated[float, Quantity("fraction")]
+Bandwidth = Annotated[float, Quantity("bandwidth")]
+EnergyPrice = Annotated[float, Quantity("money_per_energy")]
 
-    units = ", ".join(list(UNITS[dimension])[:8])
-    schema: dict[str, Any] = {"description": f"A {dimension.replace('_', ' ')} with its unit ({units}, ...)"}
-    schema["type"] = ["string", "number"] if dimension == "fraction" else "string"
-    written = PlainSerializer(lambda value: quantity_text(value, dimension), when_used="json-unless-none")
-    return Annotated[float, BeforeValidator(parse), written, WithJsonSchema(schema)]
-
-
-Power = _quantity("power")
-Energy = _quantity("energy")
-Time = _quantity("time")
-Rate = _quantity("rate")
-Temperature = _quantity("temperature")
-TemperatureDifference = _quantity("temperature_difference")
-Fraction = _quantity("fraction")
-Bandwidth = _quantity("bandwidth")
-EnergyPrice = _quantity("money_per_energy")
-
-
-def _positive(kind: Any) -> Any:
-    return Annotated[kind, Field(gt=0)]
-
-
-PositivePower = _positive(Power)
-PositiveEnergy = _positive(Energy)
-PositiveTime = _positive(Time)
-PositiveRate = _positive(Rate)
-PositiveBandwidth = _positive(Bandwidth)
-NonNegativePower = Annotated[Power, Field(ge=0)]
-NonNegativeTime = Annotated[Time, Field(ge=0)]
-UnitFraction = Annotated[Fraction, Field(ge=0, le=1)]
-PositiveFraction = Annotated[Fraction, Field(gt=0, le=1)]
-
+PositivePower = Annotated[float, Field(gt=0), Quantity("power")]
+PositiveEnergy = Annotated[float, Field(gt=0), Quantity("energy")]
+PositiveTime = Annotated[float, Field(gt=0), Quantity("time")]
+PositiveRate = Annotated[float, Field(gt=0), Quantity("rate")]
+PositiveBandwidth = Annotated[float, Field(gt=0), Quantity("bandwidth")]
+NonNegativePower = Annotated[float, Field(ge=0), Quantity("power")]
+NonNegativeTime = Annotated[float, Field(ge=0), Quantity("time")]
+NonNegativeRate = Annotated[float, Field(ge=0), Quantity("rate")]
+UnitFraction = Annotated[float, Field(ge=0, le=1), Quantity("fraction")]
+PositiveFraction = Annotated[float, Field(gt=0, le=1), Quantity("fraction")]
+#: the range of outdoor air and of coolants that anything here is made for.
+OutdoorTemperature = Annotated[float, Field(ge=-60, le=60), Quantity("temperature")]
+CoolantTemperature = Annotated[float, Field(ge=5, le=60), Quantity("temperature")]
 
 #: A plain number; no text, no true or false.
 Number = Annotated[float, Strict()]

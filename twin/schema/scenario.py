@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_serializer, model_validator
 
-from twin.schema.base import Count, FieldError, Model, Name, catalog_name, plugin_name
+from twin.schema.base import CatalogName, Count, FieldError, Model, Name, PluginName
 from twin.schema.quantities import (
     EnergyPrice,
     NonNegativeTime,
@@ -20,10 +20,10 @@ from twin.schema.topology import Topology
 from twin.schema.workload import Tier, Workload
 from twin.units import UnitError, parse_quantity
 
-ModelName = catalog_name("model")
-BackendName = catalog_name("backend")
-RouterName = plugin_name("twin.routers", "router", ("least_loaded", "kv_affinity"))
-PolicyName = plugin_name("twin.policies", "policy", ("none", "uniform_cap", "ladder"))
+ModelName = Annotated[str, CatalogName("model")]
+BackendName = Annotated[str, CatalogName("backend")]
+RouterName = Annotated[str, PluginName("twin.routers", "router", ("least_loaded", "kv_affinity"))]
+PolicyName = Annotated[str, PluginName("twin.policies", "policy", ("none", "uniform_cap", "ladder"))]
 
 
 class Parallelism(Model):
@@ -144,7 +144,7 @@ class TargetLevel(Model):
             raise ValueError("one of contract_frac and power_w is due")
         return self
 
-    @model_serializer
+    @model_serializer(when_used="json")
     def _as_written(self) -> str | float:
         return self.contract_frac if self.contract_frac is not None else quantity_text(self.power_w or 0.0, "power")
 

@@ -6,31 +6,33 @@ Every name of a catalogue part and every reference between parts is checked by `
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from twin.schema.base import Count, FieldError, Model, Name, catalog_name
+from twin.schema.base import CatalogName, Count, FieldError, Model, Name
 from twin.schema.quantities import (
+    CoolantTemperature,
     NonNegativePower,
     Number,
+    OutdoorTemperature,
     PositiveEnergy,
     PositiveFraction,
     PositivePower,
-    Temperature,
     UnitFraction,
 )
 
-RackName = catalog_name("rack", marker="gpu")
-SwitchName = catalog_name("switch", marker="ports")
-OpticName = catalog_name("optic")
-CduName = catalog_name("cooling", "CDU", "rated_heat_w")
-DryCoolerName = catalog_name("cooling", "dry cooler", "wetting_frac")
-ChillerName = catalog_name("cooling", "chiller", "carnot_frac")
-AirHandlerName = catalog_name("cooling", "air handler", "water_range_k")
-ShelfName = catalog_name("electrical", "power shelf", "psu_rated_w")
-ConverterName = catalog_name("electrical")
-BatteryName = catalog_name("battery")
+RackName = Annotated[str, CatalogName("rack", marker="gpu")]
+SwitchName = Annotated[str, CatalogName("switch", marker="ports")]
+OpticName = Annotated[str, CatalogName("optic")]
+CduName = Annotated[str, CatalogName("cooling", "CDU", "rated_heat_w")]
+DryCoolerName = Annotated[str, CatalogName("cooling", "dry cooler", "wetting_frac")]
+ChillerName = Annotated[str, CatalogName("cooling", "chiller", "carnot_frac")]
+AirHandlerName = Annotated[str, CatalogName("cooling", "air handler", "water_range_k")]
+ShelfName = Annotated[str, CatalogName("electrical", "power shelf", "psu_rated_w")]
+UpsName = Annotated[str, CatalogName("electrical", "UPS")]
+TransformerName = Annotated[str, CatalogName("electrical", "transformer")]
+BatteryName = Annotated[str, CatalogName("battery")]
 
 
 class Feed(Model):
@@ -79,7 +81,7 @@ class Loop(Model):
     """Coolant distribution unit of the catalogue (kind `cooling`)."""
     count: Count = 1
     """How many CDUs share the loop's heat."""
-    supply: Temperature = Field(default=30.0, ge=5, le=60)
+    supply: CoolantTemperature = 30.0
     """Supply temperature setpoint of the rack side."""
 
 
@@ -101,11 +103,11 @@ class Electrical(Model):
 
     power_shelf: ShelfName
     """Rack power shelf (rectifier) of the catalogue, sized by each rack's rating."""
-    ups: ConverterName
+    ups: UpsName
     """Uninterruptible power supply of the catalogue."""
     ups_rating: PositivePower
     """Total UPS rating of the site."""
-    transformer: ConverterName
+    transformer: TransformerName
     """Transformer of the catalogue."""
     transformer_rating: PositivePower
     """Total transformer rating of the site."""
@@ -135,9 +137,9 @@ class Battery(Model):
 class Climate(Model):
     """Outdoor air: constant, or hourly from a file."""
 
-    dry_bulb: Temperature | None = Field(default=None, ge=-60, le=60)
+    dry_bulb: OutdoorTemperature | None = None
     """Constant dry-bulb temperature."""
-    wet_bulb: Temperature | None = Field(default=None, ge=-60, le=45)
+    wet_bulb: OutdoorTemperature | None = None
     """Constant wet-bulb temperature; not above the dry bulb."""
     weather: str | None = None
     """Hourly weather CSV (`utc,dry_bulb_c,relative_humidity_pct`) instead of constants."""

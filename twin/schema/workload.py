@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from twin.schema.base import Count, FieldError, Flag, Model, Name
-from twin.schema.quantities import NonNegativeTime, Number, PositiveRate, PositiveTime, Rate, UnitFraction
+from twin.schema.quantities import NonNegativeRate, NonNegativeTime, Number, PositiveRate, PositiveTime, UnitFraction
 
 
 class RatePoint(Model):
@@ -17,7 +17,7 @@ class RatePoint(Model):
 
     time: NonNegativeTime
     """Time since the start of the run."""
-    rate: Annotated[Rate, Field(ge=0)]
+    rate: NonNegativeRate
     """Session arrivals from here, linearly towards the next point's."""
 
 
@@ -164,5 +164,5 @@ class Tier(Model):
     """Service objectives."""
     price: Price | None = None
     """Price list, where revenue is asked for."""
-    curtailment: Literal["never", "slow", "defer"] = "slow"
-    """The most that a policy may do to this tier: nothing, slow it down, or defer new calls as well."""
+    curtailment: Literal["slow", "defer"] = "slow"
+    """The most that a policy may do to this tier: slow it down with the pools it shares, or defer its new calls as well."""

@@ -3,6 +3,7 @@
 from twin.serving.jump import Jump, clock_under_cap
 from twin.serving.prefix_cache import PrefixCache
 from twin.serving.request import Request
+from twin.serving.router import ROUTERS, Router, router, work_tokens
 from twin.serving.worker import FINISHED, PREFILLED, RESERVED, Worker
 from twin.serving.worker_spec import Progress, WorkerSpec
 
@@ -10,11 +11,15 @@ __all__ = [
     "FINISHED",
     "PREFILLED",
     "RESERVED",
+    "ROUTERS",
     "Jump",
     "PrefixCache",
     "Progress",
     "Request",
+    "Router",
     "Worker",
     "WorkerSpec",
     "clock_under_cap",
+    "router",
+    "work_tokens",
 ]

@@ -19,9 +19,9 @@ class Jump:
     """`steps` engine steps from `start_s`; step j takes `first_s + j * growth_s`.
 
     `compute_s + j * compute_growth_s` is how long step j would keep the compute units busy at relative clock 1, and
-    `memory_s + ...` how long it keeps the memory busy; power within a step is constant. `idle_w`, `compute_w` and
+    `memory_s + ...` how long it keeps the memory busy; power within a step is constant. `stepping_w`, `compute_w` and
     `memory_w` are those of the whole instance at the jump's clock: the energy of a step is
-    `idle_w * duration + compute_w * compute_busy + memory_w * memory_busy`.
+    `stepping_w * duration + compute_w * compute_busy + memory_w * memory_busy`.
     """
 
     __slots__ = (
@@ -38,7 +38,7 @@ class Jump:
         "ideal_attention_memory_growth_s",
         "ideal_attention_memory_s",
         "ideal_gemm_s",
-        "idle_w",
+        "stepping_w",
         "memory_growth_s",
         "memory_s",
         "memory_w",
@@ -57,7 +57,7 @@ class Jump:
     compute_growth_s: float
     memory_s: float
     memory_growth_s: float
-    idle_w: float
+    stepping_w: float
     compute_w: float
     memory_w: float
     decodes: int
@@ -78,7 +78,7 @@ class Jump:
         """Energy of the first `steps` steps, over all GPUs of the instance."""
         pairs = 0.5 * steps * (steps - 1)
         return (
-            self.idle_w * (steps * self.first_s + self.growth_s * pairs)
+            self.stepping_w * (steps * self.first_s + self.growth_s * pairs)
             + self.compute_w * (steps * self.compute_s + self.compute_growth_s * pairs)
             + self.memory_w * (steps * self.memory_s + self.memory_growth_s * pairs)
         )
@@ -133,12 +133,12 @@ def clock_under_cap(
     """
     compute_w = power.compute_w * (gemm_compute_s + attention_compute_s)
     memory_j = power.memory_w * (gemm_memory_s + attention_memory_s)
-    idle_w = power.idle_w
-    exponent = power.exponent - 1.0
+    idle_w, active_w, exponent = power.idle_w, power.active_w, power.exponent
 
     def power_w(f: float) -> float:
         step_s = max(gemm_compute_s / f, gemm_memory_s) + max(attention_compute_s / f, attention_memory_s) + overhead_s
-        return idle_w + (compute_w * f**exponent + memory_j) / step_s
+        share = f**exponent
+        return idle_w + active_w * share + (compute_w * share / f + memory_j) / step_s
 
     if power_w(clock) <= cap_w:
         return clock, False

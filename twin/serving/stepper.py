@@ -119,8 +119,9 @@ class Stepper:
         jump.memory_s = gemm_memory_s + memory_s
         jump.memory_growth_s = memory_growth_s
         gpus = self._spec.gpus
-        jump.idle_w = gpus * power.idle_w
-        jump.compute_w = gpus * power.compute_w * (clock ** (power.exponent - 1.0) if clock < 1.0 else 1.0)
+        share = clock**power.exponent if clock < 1.0 else 1.0
+        jump.stepping_w = gpus * (power.idle_w + power.active_w * share)
+        jump.compute_w = gpus * power.compute_w * share / clock
         jump.memory_w = gpus * power.memory_w
         jump.decodes = decodes
         jump.tokens = tokens

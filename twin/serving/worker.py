@@ -58,6 +58,7 @@ class Worker:
         self._prefill_tokens = 0
         self._decode_batch_s = 0.0
         self._energy_per_token_j = 0.0
+        self._step_energy_j = 0.0
         self.attributed_j = 0.0
         self._exported: dict[Request, int] = {}
 
@@ -89,6 +90,11 @@ class Worker:
         self._unpin(request, self._exported.pop(request))
         if self.waiting:
             self._interrupt(now_s)
+
+    def warm(self, key: int, tokens: int) -> None:
+        """Put a context into the prefix cache that was made before the run began."""
+        self.cache.put(key, tokens)
+        self.cache.shrink_to(self.spec.kv_capacity_tokens - self.pinned_tokens)
 
     def set_power(
         self,
@@ -152,9 +158,35 @@ class Worker:
             overhead_s,
         )
 
-    def held(self) -> list[Request]:
-        """Every request that the instance still has, in no particular meaning of order but always the same one."""
-        return [*self.running, *self.joining, *self.prefilling, *self.waiting]
+    def emitted(self, request: Request, now_s: float) -> int:
+        """Tokens that a request in this instance has been sent up to `now_s`."""
+        if request not in self.running:
+            return request.generated
+        return request.output_tokens - (request.end_step - self._decode_step) + self._decode_steps_in_jump(now_s)
+
+    def emitted_total(self, now_s: float) -> int:
+        """Tokens that all requests have been sent by this instance up to `now_s`; whole steps count."""
+        in_jump = self._jump.decodes * self._decode_steps_in_jump(now_s) if self._jump else 0
+        return self._output_tokens + in_jump
+
+    def _decode_steps_in_jump(self, now_s: float) -> int:
+        jump = self._jump
+        return jump.boundary_at_or_after(now_s) - 1 if jump and jump.decodes else 0
+
+    def spent_j(self, request: Request) -> float:
+        """GPU energy that has gone into the request up to the last step boundary booked."""
+        running = self._energy_per_token_j - request.energy_mark_j if request in self.running else 0.0
+        return request.energy_j + running
+
+    def unattributed_j(self) -> float:
+        """Energy of all booked steps that neither finished requests nor running ones have been charged with: 0 but for rounding."""
+        running_j = sum(self._energy_per_token_j - request.energy_mark_j for request in self.running)
+        return self._step_energy_j - self.attributed_j - running_j
+
+    @property
+    def step_energy_j(self) -> float:
+        """Energy of all steps booked so far, idle time left out."""
+        return self._step_energy_j
 
     # --- a step boundary ---------------------------------------------------------------------------------------------
 
@@ -184,6 +216,7 @@ class Worker:
         steps = jump.steps
         energy_j = jump.energy_j(steps)
         self._energy_j += energy_j
+        self._step_energy_j += energy_j
         self._busy_s += now_s - jump.start_s
         self._ideal_s += jump.ideal_s(steps)
         share_j = energy_j / jump.tokens

@@ -1,0 +1,198 @@
+"""The numbers a reader looks for first, with units: for the report's tiles and tables and for `twin summary`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from twin.units import format_duration, format_si
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A titled table of texts; the first column names the rows."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+_NONE = "–"
+
+
+def tiles(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """(value, unit, what it is) of the headline numbers."""
+    energy, service, events = summary["energy"], summary["service"], summary["curtailment"]
+    found = [
+        _split(service["goodput_output_tokens_per_s"], "", "goodput, output tokens/s"),
+        _split(_mean_w(summary), "W", "mean draw from the feed"),
+        (_fixed(energy["pue"], 3), "", "PUE"),
+        _split(energy["output_tokens_per_s_per_mw"], "", "output tokens/s per MW"),
+        (_percent(service["slo_attainment_frac"]), "", "of requests met every promise"),
+    ]
+    judged = [event["compliance_frac"] for event in events if event["compliance_frac"] is not None]
+    if judged:
+        found.append(
+            (_percent(min(judged)), "", "of event time at or below target" + (" (worst event)" if len(judged) > 1 else ""))
+        )
+    return found
+
+
+def key_numbers(summary: dict[str, Any]) -> list[Table]:
+    """Tables of key numbers: tiers, energy, requests and hardware, events, money where there are prices."""
+    tables = [_tiers(summary), _energy(summary), _requests(summary)]
+    if summary["curtailment"]:
+        tables.append(_events(summary))
+    if summary["economics"]:
+        said = {
+            "revenue_usd": "Revenue",
+            "energy_cost_usd": "Energy cost",
+            "usd_per_million_output_tokens": "Energy cost per million output tokens",
+        }
+        rows = tuple((said.get(key, key), _money(value)) for key, value in summary["economics"].items())
+        tables.append(Table("Money", ("", "USD"), rows))
+    return tables
+
+
+def summary_text(summary: dict[str, Any]) -> str:
+    """The key numbers as text for a terminal."""
+    lines = [f"{summary['scenario']}, seed {summary['seed']}, {format_duration(summary['horizon_s'])}"]
+    for table in key_numbers(summary):
+        lines += ["", table.title]
+        rows = [table.header, *table.rows] if any(table.header[1:]) else list(table.rows)
+        widths = [max(len(row[i]) for row in rows) for i in range(len(table.header))]
+        lines += [
+            "  " + "  ".join(_pad(cell, width, i) for i, (cell, width) in enumerate(zip(row, widths, strict=True))).rstrip()
+            for row in rows
+        ]
+    broken = [name for name, held in summary["invariants"].items() if not held]
+    lines += [
+        "",
+        f"invariants: {'BROKEN ' + ', '.join(broken) if broken else 'all ' + str(len(summary['invariants'])) + ' hold'}",
+    ]
+    return "\n".join(lines)
+
+
+def _pad(cell: str, width: int, index: int) -> str:
+    return cell.ljust(width) if index == 0 else cell.rjust(width)
+
+
+def _tiers(summary: dict[str, Any]) -> Table:
+    header = (
+        "",
+        "requests",
+        "met",
+        "goodput, tok/s",
+        "output, tok/s",
+        "TTFT p50",
+        "p99",
+        "per token p50",
+        "p99",
+        "end to end p50",
+        "p99",
+    )
+    service = summary["service"]
+    groups = list(service["tiers"].items())
+    if len(groups) != 1:
+        groups.append(("all", service | {"requests": summary["requests"]["total"]}))
+    rows = tuple(
+        (
+            name,
+            f"{g['requests']:,}",
+            _percent(g["slo_attainment_frac"]),
+            _count(g["goodput_output_tokens_per_s"]),
+            _count(g["output_tokens_per_s"]),
+            *(_seconds(g[measure][q]) for measure in ("ttft_s", "tpot_s", "e2e_s") for q in ("p50", "p99")),
+        )
+        for name, g in groups
+    )
+    return Table("Service by tier", header, rows)
+
+
+def _energy(summary: dict[str, Any]) -> Table:
+    sites = summary["energy"]["sites"]
+    columns = list(sites.items()) if len(sites) == 1 else [*sites.items(), ("all", summary["energy"])]
+    said = (
+        ("utility_j", "From the feed"),
+        ("battery_j", "From the battery, net"),
+        ("generator_j", "From generators"),
+        ("it_j", "IT equipment"),
+        ("cooling_j", "Cooling"),
+        ("conversion_loss_j", "Conversion losses"),
+        ("other_j", "Building"),
+    )
+    rows = [(text, *(_energy_said(site[key]) for _, site in columns)) for key, text in said]
+    rows.append(("PUE (IT at the DC bus)", *(_fixed(site["pue"], 4) for _, site in columns)))
+    rows.append(("PUE (IT at the rack inlet)", *(_fixed(site["pue_iso"], 4) for _, site in columns)))
+    rows.append(("Balance residual", *(f"{site['balance_residual_frac']:.1e}" for _, site in columns)))
+    return Table("Energy", ("", *(name for name, _ in columns)), tuple(rows))
+
+
+def _requests(summary: dict[str, Any]) -> Table:
+    requests, hardware, energy = summary["requests"], summary["hardware"], summary["energy"]
+    rows = [
+        (key.replace("_", " ").capitalize(), f"{requests[key]:,}")
+        for key in ("total", "completed", "moved", "in_flight", "rejected", "lost")
+    ]
+    rows.append(("Real requests each stands for", f"{requests['represent']:,}"))
+    rows += [
+        ("GPUs", f"{hardware['gpus']:,}"),
+        ("GPU time busy", _percent(hardware["gpu_busy_frac"])),
+        ("Speed of light over busy time", _percent(hardware["speed_of_light_frac"])),
+        ("Output tokens per joule", _fixed(energy["output_tokens_per_j"], 4)),
+    ]
+    return Table("Requests and hardware", ("", ""), tuple(rows))
+
+
+def _events(summary: dict[str, Any]) -> Table:
+    events = summary["curtailment"]
+    said = (
+        ("site", "Site", str),
+        ("target_w", "Target", _watts),
+        ("draw_before_w", "Mean draw before", _watts),
+        ("draw_during_w", "Mean draw in the event", _watts),
+        ("compliance_frac", "Time at or below target, after the ramp", _percent),
+        ("time_to_comply_s", "Time to comply", _seconds),
+        ("overshoot_w_max", "Largest overshoot after the ramp", _watts),
+        ("energy_shed_j", "Energy shed", _energy_said),
+        ("goodput_retained_frac", "Goodput retained", _percent),
+    )
+    rows = tuple((text, *(form(event[key]) for event in events)) for key, text, form in said)
+    return Table("Grid events", ("", *(event["name"] for event in events)), rows)
+
+
+def _mean_w(summary: dict[str, Any]) -> float:
+    return summary["energy"]["utility_j"] / summary["horizon_s"]
+
+
+def _split(value: float, unit: str, what: str) -> tuple[str, str, str]:
+    number, _, prefixed = format_si(value, unit).partition(" ") if value is not None else (_NONE, "", unit)
+    return number, prefixed, what
+
+
+def _percent(frac: float | None) -> str:
+    return _NONE if frac is None else f"{frac * 100:.4g} %"
+
+
+def _fixed(value: float | None, digits: int) -> str:
+    return _NONE if value is None else f"{value:.{digits}f}"
+
+
+def _count(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def _seconds(value: float | None) -> str:
+    return _NONE if value is None else format_duration(value)
+
+
+def _watts(value: float | None) -> str:
+    return _NONE if value is None else format_si(value, "W")
+
+
+def _energy_said(joules: float | None) -> str:
+    return _NONE if joules is None else format_si(joules / 3600, "Wh")
+
+
+def _money(value: float | None) -> str:
+    return _NONE if value is None else f"{value:,.4f}" if abs(value) < 10 else f"{value:,.2f}"

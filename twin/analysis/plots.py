@@ -1,0 +1,287 @@
+"""The plots of a run, the same in a notebook and in the report. Each draws into matplotlib Axes and returns them."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+from twin.analysis import style
+from twin.analysis.axes import PLOT_AREA, label_right, last_known, nothing_to_show, shade_events, time_axis, time_unit
+from twin.analysis.columns import Names, TableColumns
+from twin.analysis.curtailment import COMMAND_PREFIX
+from twin.analysis.series import RequestSeries, StepTable, bin_edges, busiest_unit
+from twin.analysis.story import spoken_kind
+from twin.errors import InputError, did_you_mean
+from twin.units import format_si
+
+#: Bins of lines that are recorded each step, and at most of quantiles, which need requests in each bin.
+FINE_BINS, COARSE_BINS = 360, 60
+_LANES_MOST = 14
+_LATENCY = {"ttft_s": "Time to first token", "tpot_s": "Time per output token"}
+
+
+class Plots:
+    """Plots of the run in `run_dir` with its `summary`. Every method takes the Axes to draw into, or makes its own figure."""
+
+    def __init__(self, run_dir: Path, summary: dict[str, Any]):
+        self._run_dir = run_dir
+        self._summary = summary
+        self._horizon_s: float = summary["horizon_s"]
+        self._events: list[dict[str, Any]] = summary["curtailment"]
+        self._tiers: dict[str, dict[str, Any]] = summary["service"]["tiers"]
+
+    @cached_property
+    def _power(self) -> StepTable:
+        return StepTable(self._run_dir, "power")
+
+    @cached_property
+    def _thermal(self) -> StepTable:
+        return StepTable(self._run_dir, "thermal")
+
+    @cached_property
+    def _requests(self) -> RequestSeries:
+        return RequestSeries(self._run_dir, self._horizon_s)
+
+    @cached_property
+    def _kinds(self) -> tuple[Names, np.ndarray, list[str]]:
+        """Kind and time of the recorded events, and the kinds that get a lane: grid and policy first when there are many, in the
+        order of their first moment."""
+        table = TableColumns(self._run_dir, "events")
+        kind, time_s = table.names("kind"), table.numbers("time_s")
+        chosen = sorted(kind.labels, key=lambda label: not label.startswith(("grid", COMMAND_PREFIX)))[:_LANES_MOST]
+        return kind, time_s, sorted(chosen, key=lambda label: float(time_s[kind.are(label)].min()))
+
+    @property
+    def lanes(self) -> int:
+        """Lanes that `actions` draws."""
+        return len(self._kinds[2])
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Sites that can be plotted."""
+        return self._power.sites
+
+    def power(self, axes: Axes | None = None, site: str | None = None) -> Axes:
+        """Where a site's power goes, stacked, with the meter, the feed's limit and the load target."""
+        axes, site = _axes(axes), self._site(site)
+        edges, at = self._bins(FINE_BINS)
+        columns = {name: self._power.steps(name, site) for name, _, _ in style.COMPONENTS}
+        parts = np.array([np.nan_to_num(steps.mean(edges)) for steps in columns.values()])
+        meter = self._power.steps("utility_w", site)
+        target = self._power.steps("target_w", site).mean(edges)
+        limit = self._power.steps("limit_w", site).mean(edges)
+        draw = meter.mean(edges)
+        factor, unit = busiest_unit(np.concatenate((draw, limit, parts.sum(axis=0))), "W")
+        axes.stackplot(at, parts / factor, colors=[colour for _, _, colour in style.COMPONENTS], linewidth=0, alpha=0.85)
+        axes.fill_between(at, meter.minimum(edges) / factor, meter.maximum(edges) / factor, color=style.INK, alpha=0.15, lw=0)
+        axes.plot(at, draw / factor, color=style.INK)
+        axes.plot(at, limit / factor, color=style.LIMIT, linestyle=(0, (5, 3)), linewidth=1.2)
+        axes.plot(at, target / factor, color=style.TARGET, linewidth=2.2)
+        highest = np.nanmax(np.concatenate((draw, limit, meter.maximum(edges), parts.sum(axis=0), [0.0])))
+        axes.set_ylim(0, max(highest / factor * 1.08, 1e-9))
+        labels = _stack_labels(parts / factor, [(label, colour) for _, label, colour in style.COMPONENTS])
+        for values, text, colour in ((draw, "meter", style.INK), (limit, "feed limit", style.LIMIT)):
+            if (y := last_known(values)) is not None:
+                labels.append((y / factor, text, colour))
+        self._name_targets(axes, factor, site)
+        self._finish(axes, f"Power of {site}", unit, labels, [e for e in self._events if e["site"] == site], named=True)
+        return axes
+
+    def tokens(self, axes: Axes | None = None) -> Axes:
+        """Output tokens a second by tier, stacked, the whole factory."""
+        axes = _axes(axes)
+        edges, at = self._bins(FINE_BINS // 2)
+        represent = self._summary["requests"]["represent"]
+        rates = np.array([self._requests.tokens_per_s(tier, edges) * represent for tier in self._tiers])
+        if not len(rates) or not rates.any():
+            nothing_to_show(axes, "no output tokens in this run")
+            self._finish(axes, "Output tokens", "", [], self._events)
+            return axes
+        factor, unit = busiest_unit(rates.sum(axis=0), "")
+        colours = [style.tier_colour(i) for i in range(len(self._tiers))]
+        axes.stackplot(at, rates / factor, colors=colours, linewidth=0, alpha=0.85)
+        labels = _stack_labels(rates / factor, list(zip(self._tiers, colours, strict=True)))
+        axes.set_ylim(0, float(rates.sum(axis=0).max()) / factor * 1.1)
+        self._finish(axes, "Output tokens by tier", f"{_thousands(unit)}tokens/s", labels, self._events)
+        return axes
+
+    def latency(self, axes: Axes | None = None, measure: str = "ttft_s") -> Axes:
+        """Median (solid) and 95th percentile (thin) of "ttft_s" or "tpot_s" by tier, objectives dotted."""
+        if measure not in _LATENCY:
+            raise InputError(f"no latency {measure!r} to plot{did_you_mean(measure, _LATENCY)}")
+        axes = _axes(axes)
+        each = self._summary["requests"]["total"] / max(1, len(self._tiers))
+        edges, at = self._bins(int(np.clip(each / 8, 5, COARSE_BINS)))
+        found = {tier: self._requests.quantiles(tier, measure, edges, (0.5, 0.95)) for tier in self._tiers}
+        known = np.concatenate([q[np.isfinite(q)] for q in found.values()]) if found else np.zeros(0)
+        if not len(known):
+            nothing_to_show(axes, "too few requests to give quantiles over time")
+            self._finish(axes, _LATENCY[measure], "", [], self._events)
+            return axes
+        bounds = [t["objectives"][measure] for t in self._tiers.values() if t["objectives"][measure] is not None]
+        scale, unit = (1.0, "s") if known.max() >= 1 else (1e-3, "ms")
+        labels = []
+        for i, (tier, (p50, p95)) in enumerate(found.items()):
+            colour, bound = style.tier_colour(i), self._tiers[tier]["objectives"][measure]
+            axes.fill_between(at, p50 / scale, p95 / scale, color=colour, alpha=0.13, linewidth=0)
+            axes.plot(at, p50 / scale, color=colour, marker="o", markersize=1.8)
+            axes.plot(at, p95 / scale, color=colour, linewidth=0.9)
+            if bound is not None:
+                axes.axhline(bound / scale, color=colour, linestyle=(0, (1, 2)), linewidth=1.3)
+            if (y := last_known(p50)) is not None:
+                labels.append((y / scale, tier, colour))
+        everything = np.concatenate((known, bounds))
+        if everything.min() > 0 and everything.max() / everything.min() > 15:
+            axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+            axes.yaxis.set_minor_locator(NullLocator())
+        else:
+            axes.set_ylim(0, float(everything.max()) / scale * 1.1)
+        self._finish(axes, _LATENCY[measure], unit, labels, self._events)
+        return axes
+
+    def temperature(self, axes: Axes | None = None, site: str | None = None) -> Axes:
+        """Hottest GPU die, and coolant to and from the racks, over a site's loops: mean line, band from lowest to highest."""
+        axes, site = _axes(axes), self._site(site)
+        edges, at = self._bins(FINE_BINS)
+        labels = []
+        for column, label, colour in (
+            ("gpu_max_c", "hottest GPU", style.HOT),
+            ("return_c", "return", style.WARM),
+            ("supply_c", "supply", style.COOL),
+        ):
+            loops = [steps.mean(edges) for steps in self._thermal.grouped(column, site, "loop").values()]
+            if not loops:
+                nothing_to_show(axes, "no cooling loop was recorded")
+                break
+            line = np.max(loops, axis=0) if column == "gpu_max_c" else np.mean(loops, axis=0)
+            axes.fill_between(at, np.min(loops, axis=0), np.max(loops, axis=0), color=colour, alpha=0.18, linewidth=0)
+            axes.plot(at, line, color=colour)
+            if (y := last_known(line)) is not None:
+                labels.append((y, label, colour))
+        self._finish(axes, f"Temperatures of {site}", "°C", labels, self._at(site))
+        return axes
+
+    def pue(self, axes: Axes | None = None, site: str | None = None) -> Axes:
+        """Power usage effectiveness of a site over time: everything it consumes over its IT power."""
+        axes, site = _axes(axes), self._site(site)
+        edges, at = self._bins(FINE_BINS)
+        mean = {c: self._power.steps(c, site).mean(edges) for c in ("it_w", "cooling_w", "conversion_loss_w", "other_w")}
+        with np.errstate(invalid="ignore", divide="ignore"):
+            pue = np.where(mean["it_w"] > 0, np.sum(list(mean.values()), axis=0) / mean["it_w"], np.nan)
+        labels = []
+        if (y := last_known(pue)) is None:
+            nothing_to_show(axes, "no IT power in this run")
+        else:
+            axes.plot(at, pue, color=style.COMPONENTS[2][2])
+            axes.set_ylim(1.0, max(1.02, 1 + (float(np.nanmax(pue)) - 1) * 1.25))
+            labels.append((y, f"{y:.3f}", style.COMPONENTS[2][2]))
+        self._finish(axes, f"PUE of {site}", "", labels, self._at(site))
+        return axes
+
+    def actions(self, axes: Axes | None = None) -> Axes:
+        """What happened and when: a lane for each kind of event, a mark for each moment, darker where there were many."""
+        axes = _axes(axes)
+        kind, time_s, lanes = self._kinds
+        if not lanes:
+            nothing_to_show(axes, "nothing happened that was recorded")
+        edges, at = self._bins(FINE_BINS)
+        labels = []
+        for row, label in enumerate(lanes):
+            times = time_s[kind.are(label)]
+            counts, _ = np.histogram(np.clip(times, 0, self._horizon_s), edges)
+            there = counts > 0
+            weight = 0.45 + 0.55 * np.log1p(counts[there]) / np.log1p(max(counts.max(), 1))
+            colour = style.TARGET if label.startswith("grid") else style.ACTION
+            y = np.full(int(there.sum()), -row)
+            axes.scatter(at[there], y, marker="|", s=130, c=colour, alpha=weight, linewidths=2.2)
+            labels.append((-float(row), f"{len(times):,} ×", style.MUTED))
+        if lanes:
+            axes.set_yticks([-row for row in range(len(lanes))], [spoken_kind(label) for label in lanes])
+            axes.set_ylim(-len(lanes) + 0.4, 0.6)
+        axes.grid(visible=bool(lanes), axis="y")
+        self._finish(axes, "What was done, and when", "", labels, self._events, ticks=False)
+        return axes
+
+    def _site(self, site: str | None) -> str:
+        if site is None:
+            if not self.sites:
+                raise InputError(f"{self._run_dir}: no site has power recorded")
+            return self._events[0]["site"] if self._events and self._events[0]["site"] in self.sites else self.sites[0]
+        if site not in self.sites:
+            raise InputError(f"no site {site!r} in this run{did_you_mean(site, self.sites)}")
+        return site
+
+    def _at(self, site: str) -> list[dict[str, Any]]:
+        return [event for event in self._events if event["site"] == site]
+
+    def _bins(self, most: int) -> tuple[np.ndarray, np.ndarray]:
+        """Edges in seconds, and centres in the unit of the time axis."""
+        edges = bin_edges(self._horizon_s, most)
+        return edges, (edges[:-1] + edges[1:]) / 2 / time_unit(self._horizon_s)[0]
+
+    def _name_targets(self, axes: Axes, factor: float, site: str) -> None:
+        seconds, _ = time_unit(self._horizon_s)
+        for event in self._at(site):
+            if event["start_s"] < self._horizon_s:
+                axes.annotate(
+                    f"target {format_si(event['target_w'], 'W')}",
+                    (min(event["end_s"], self._horizon_s) / seconds, event["target_w"] / factor),
+                    (-4, 5),
+                    textcoords="offset points",
+                    ha="right",
+                    fontsize=9,
+                    color=style.TARGET,
+                    fontweight="bold",
+                )
+
+    def _finish(
+        self,
+        axes: Axes,
+        title: str,
+        unit: str,
+        labels: list[tuple[float, str, str]],
+        events: list[dict[str, Any]],
+        named: bool = False,
+        ticks: bool = True,
+    ) -> None:
+        shade_events(axes, events, self._horizon_s, named)
+        time_axis(axes, self._horizon_s)
+        axes.set_title(f"{title}, {unit}" if unit else title)
+        if ticks and axes.get_yscale() == "linear" and len(axes.get_yticks()):
+            axes.yaxis.set_major_locator(MaxNLocator(5))
+        label_right(axes, labels)
+
+
+def _axes(axes: Axes | None) -> Axes:
+    if axes is not None:
+        return axes
+    # pyplot only here: it picks a display, which a report on a server does not want.
+    from matplotlib import pyplot as plt
+
+    with rc_context(style.SETTINGS):
+        figure = plt.figure(figsize=(9.4, 3.6))
+        left, right, below, above = PLOT_AREA
+        figure.subplots_adjust(left / 9.4, below / 3.6, 1 - right / 9.4, 1 - above / 3.6)
+        return figure.add_subplot()
+
+
+def _stack_labels(parts: np.ndarray, names: list[tuple[str, str]]) -> list[tuple[float, str, str]]:
+    """Labels at the middle of each layer of a stack at its right edge; layers that are empty throughout get none."""
+    tops = np.cumsum(parts[:, -1])
+    return [
+        (float(top - part[-1] / 2), label, colour)
+        for part, top, (label, colour) in zip(parts, tops, names, strict=True)
+        if part.any()
+    ]
+
+
+def _thousands(prefix: str) -> str:
+    return {"": "", "k": "thousand ", "M": "million ", "G": "billion "}[prefix]

@@ -1,0 +1,204 @@
+"""report.html: one offline file with the story of a run, its figures, its key numbers and where they come from."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from twin.analysis import style
+from twin.analysis.axes import PLOT_AREA
+from twin.analysis.columns import TableColumns
+from twin.analysis.key_numbers import key_numbers, tiles
+from twin.analysis.plots import Plots
+from twin.analysis.run import open_run
+from twin.analysis.story import clock, lead, spoken_detail, spoken_kind, story
+from twin.errors import InputError
+
+#: Rows of the timeline; the rest stays in events.parquet, and the report says how many.
+TIMELINE_ROWS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """A figure of the report: inline SVG with a text that stands for it where it is not seen."""
+
+    key: str
+    caption: str
+    svg: Markup
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A line of the timeline: `count` events of one kind, from `start` to `end`."""
+
+    start: str
+    end: str
+    site: str
+    kind: str
+    count: int
+    detail: str
+
+
+def write_report(run_dir: Path, out: Path) -> Path:
+    """Write the report of the run in `run_dir` to `out` and return it. Raises InputError if there is no run or no writing."""
+    run = open_run(run_dir)
+    html = render_report(run_dir, run.summary, run.manifest)
+    try:
+        out.write_text(html, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise InputError(f"cannot write {out}: {error.strerror or error}") from error
+    return out
+
+
+def render_report(run_dir: Path, summary: dict[str, Any], manifest: dict[str, Any]) -> str:
+    """The report as HTML, from the closed tables in `run_dir` and what summary.json and manifest.json hold or will hold."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("twin.analysis"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    moments, left_out = _timeline(run_dir, summary["horizon_s"])
+    return environment.get_template("report.html").render(
+        summary=summary,
+        lead=lead(summary),
+        story=story(summary),
+        tiles=tiles(summary),
+        sections=list(_sections(Plots(run_dir, summary))),
+        numbers=key_numbers(summary),
+        moments=moments,
+        left_out=left_out,
+        invariants=[(name.replace("_", " "), held) for name, held in summary["invariants"].items()],
+        provenance=list(_flat(manifest)),
+    )
+
+
+def _sections(plots: Plots) -> Iterator[tuple[str, list[Drawing]]]:
+    sites = plots.sites
+    yield (
+        "Power",
+        [
+            _drawing(
+                f"power-{i}",
+                f"Power of {site} by component over time, with the meter (line; the grey band spans its lowest and highest "
+                "steps), the feed limit (dashed) and the load target (red). Grid events are shaded, their ramp lighter.",
+                3.9,
+                partial(plots.power, site=site),
+            )
+            for i, site in enumerate(sites)
+        ],
+    )
+    yield "Tokens", [_drawing("tokens", "Output tokens a second by tier, stacked, for the whole factory.", 3.1, plots.tokens)]
+    promise = "by tier: median (line with dots), up to the 95th percentile (band); the tier's objective is dotted."
+    yield (
+        "Latency",
+        [
+            _drawing("ttft", f"Time to first token {promise}", 2.9, partial(plots.latency, measure="ttft_s")),
+            _drawing("tpot", f"Time per output token {promise}", 2.9, partial(plots.latency, measure="tpot_s")),
+        ],
+    )
+    thermal = []
+    for i, site in enumerate(sites):
+        said = f"Temperatures of {site}: hottest GPU die, coolant to and from the racks; bands span the cooling loops."
+        thermal.append(_drawing(f"temperature-{i}", said, 2.9, partial(plots.temperature, site=site)))
+        said = f"PUE of {site} over time: everything the site consumes over what its IT equipment does."
+        thermal.append(_drawing(f"pue-{i}", said, 2.2, partial(plots.pue, site=site)))
+    yield "Heat", thermal
+    said = "What was done and when, a lane for each kind of event; darker marks stand for more."
+    yield "Actions", [_drawing("actions", said, 1.2 + 0.27 * max(plots.lanes, 2), plots.actions)]
+
+
+def _drawing(key: str, caption: str, height_in: float, draw: Callable[[Axes], Axes]) -> Drawing:
+    with rc_context(style.SETTINGS):
+        figure = Figure(figsize=(9.4, height_in))
+        FigureCanvasSVG(figure)
+        # Margins in inches, so that figures of any height line up under each other.
+        left, right, below, above = PLOT_AREA if key != "actions" else (1.75, *PLOT_AREA[1:])
+        figure.subplots_adjust(left / 9.4, below / height_in, 1 - right / 9.4, 1 - above / height_in)
+        draw(figure.add_subplot())
+        text = io.StringIO()
+        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+    return Drawing(key, caption, Markup(_inline(text.getvalue(), key, caption)))
+
+
+def _inline(svg: str, key: str, caption: str) -> str:
+    """matplotlib's SVG file as an element of the page: identifiers of its own, the page's fonts and themed colours."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<!--.*?-->\s*", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'\bid="', f'id="{key}-', svg)
+    svg = svg.replace("url(#", f"url(#{key}-").replace('href="#', f'href="#{key}-')
+    svg = re.sub(
+        r"font: (?:(\w+) )?([\d.]+)px [^;\"]*", lambda m: f"font-size: {m[2]}px" + (f"; font-weight: {m[1]}" if m[1] else ""), svg
+    )
+    for colour, variable in style.THEMED.items():
+        svg = svg.replace(f": {colour}", f": var({variable})")
+    label = str(Markup.escape(caption))
+    return re.sub(
+        r"<svg ([^>]*?)>", lambda m: f'<svg role="img" aria-label="{label}" {_sized(m[1])}>', svg, count=1, flags=re.DOTALL
+    )
+
+
+def _sized(attributes: str) -> str:
+    return re.sub(r'\s(?:width|height|version)="[^"]*"', "", " " + attributes).strip()
+
+
+def _timeline(run_dir: Path, horizon_s: float) -> tuple[list[Moment], int]:
+    """Phases of like events in order of time, and how many were left out. Events of one kind at one site are one phase until
+    none comes for a minute, or for a hundredth of a longer run."""
+    table = TableColumns(run_dir, "events")
+    kind, site, time_s = table.names("kind"), table.names("site"), table.numbers("time_s")
+    subject, detail = table.names("subject"), table.names("detail")
+    pause_s = max(60.0, horizon_s / 100)
+    phases: list[np.ndarray] = []
+    for kind_code in range(len(kind.labels)):
+        for site_code in range(len(site.labels)):
+            rows = np.flatnonzero((kind.codes == kind_code) & (site.codes == site_code))
+            if len(rows):
+                phases += np.split(rows, np.flatnonzero(np.diff(time_s[rows]) > pause_s) + 1)
+    phases.sort(key=lambda rows: int(rows[0]))
+    moments = []
+    for rows in phases[:TIMELINE_ROWS]:
+        first, last = rows[0], rows[-1]
+        told = _told(subject.labels[subject.codes[first]], detail.labels[detail.codes[first]])
+        moments.append(
+            Moment(
+                clock(time_s[first]),
+                clock(time_s[last]),
+                site.labels[site.codes[first]],
+                spoken_kind(kind.labels[kind.codes[first]]),
+                len(rows),
+                told if len(rows) == 1 else f"first {told}" if told else "",
+            )
+        )
+    return moments, max(0, len(phases) - TIMELINE_ROWS)
+
+
+def _told(subject: str, detail: str) -> str:
+    return ": ".join(part for part in (subject, spoken_detail(detail)) if part)
+
+
+def _flat(content: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """The manifest as lines; nested keys are joined by dots, long lists by commas."""
+    if isinstance(content, dict):
+        for key, value in content.items():
+            yield from _flat(value, f"{path}.{key}" if path else str(key))
+    elif isinstance(content, list):
+        yield path, ", ".join(item if isinstance(item, str) else json.dumps(item) for item in content)
+    else:
+        yield path, content if isinstance(content, str) else json.dumps(content)

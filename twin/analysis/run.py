@@ -1,0 +1,115 @@
+"""An old run opened: its summary, its tables as pandas frames, its plots and its report. No simulator needed."""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from twin.errors import InputError
+from twin.recording import is_run_directory
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from twin.analysis.plots import Plots
+
+
+class Run:
+    """A finished run in its directory. Tables are read when first asked for; `frame.attrs["units"]` maps column to unit."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """summary.json."""
+        return self._json("summary.json")
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """manifest.json: version, seed, input hashes, overrides, platform, wall times, status."""
+        return self._json("manifest.json")
+
+    @cached_property
+    def requests(self) -> pd.DataFrame:
+        """A row a request."""
+        return self._table("requests")
+
+    @cached_property
+    def sessions(self) -> pd.DataFrame:
+        """A row a session."""
+        return self._table("sessions")
+
+    @cached_property
+    def power(self) -> pd.DataFrame:
+        """A row per site and step: the feed, its parts, its limit and target."""
+        return self._table("power")
+
+    @cached_property
+    def thermal(self) -> pd.DataFrame:
+        """A row per cooling loop and step."""
+        return self._table("thermal")
+
+    @cached_property
+    def workers(self) -> pd.DataFrame:
+        """A row per engine instance and step."""
+        return self._table("workers")
+
+    @cached_property
+    def fabric(self) -> pd.DataFrame:
+        """A row per link and step."""
+        return self._table("fabric")
+
+    @cached_property
+    def events(self) -> pd.DataFrame:
+        """What happened: grid, policy, failures."""
+        return self._table("events")
+
+    @cached_property
+    def plot(self) -> Plots:
+        """Plots of the run, each returning matplotlib Axes: power, tokens, latency, temperature, pue, actions."""
+        from twin.analysis.plots import Plots
+
+        return Plots(self.path, self.summary)
+
+    def report(self, out: Path | str | None = None) -> Path:
+        """Write the report, one offline HTML file, to `out` (default: report.html in the run directory); returns its path."""
+        from twin.analysis.report import write_report
+
+        return write_report(self.path, Path(out) if out is not None else self.path / "report.html")
+
+    def _json(self, name: str) -> dict[str, Any]:
+        path = self.path / name
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"cannot read {path}: {error}") from error
+        if not isinstance(content, dict):
+            raise InputError(f"{path} holds no JSON object")
+        return content
+
+    def _table(self, name: str) -> pd.DataFrame:
+        import pyarrow.parquet as pq
+
+        path = self.path / f"{name}.parquet"
+        try:
+            table = pq.read_table(path)
+        except OSError as error:
+            raise InputError(f"cannot read {path}: {error}") from error
+        frame = table.to_pandas()
+        frame.attrs["units"] = {field.name: (field.metadata or {}).get(b"unit", b"").decode() for field in table.schema}
+        return frame
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+
+def open_run(path: Path | str) -> Run:
+    """The run in the directory `path`. Raises InputError if there is none."""
+    path = Path(path)
+    if not is_run_directory(path):
+        there = "there is nothing there" if not path.exists() else "it has no manifest.json"
+        raise InputError(f"{path} is not a run directory: {there}")
+    return Run(path)

@@ -1,0 +1,78 @@
+"""What users got: which requests kept their tier's promises, and the distribution of each latency."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from twin.analysis.columns import Names, TableColumns
+from twin.analysis.totals import TierObjectives
+
+LATENCIES = ("ttft_s", "tpot_s", "e2e_s")
+#: Outcomes of a request whose whole answer was delivered.
+FINISHED = ("completed", "moved")
+
+
+class Requests:
+    """The requests of a run with the verdict on each.
+
+    `finished`: its answer was delivered. `judged`: it is known whether it met every objective of its tier: it finished, was
+    rejected, or is still in flight at the horizon and already late. `met`: it finished and met them all; a request of one
+    token has no time per token and meets that objective.
+    """
+
+    def __init__(self, run_dir: Path, objectives: Mapping[str, TierObjectives], horizon_s: float):
+        table = TableColumns(run_dir, "requests")
+        self.tier: Names = table.names("tier")
+        self.outcome: Names = table.names("outcome")
+        self.arrival_s = table.numbers("arrival_s")
+        self.finish_s = table.numbers("finish_s")
+        self.output_tokens = table.integers("output_tokens")
+        self.input_tokens = table.integers("input_tokens")
+        self.latency = {name: table.numbers(name) for name in LATENCIES}
+        self.finished = self.outcome.are(*FINISHED)
+        late = self._late(objectives, horizon_s)
+        self.met = self.finished & ~late
+        self.judged = self.finished | self.outcome.are("rejected") | (self.outcome.are("in_flight") & late)
+
+    def _late(self, objectives: Mapping[str, TierObjectives], horizon_s: float) -> np.ndarray:
+        """Requests that have broken an objective by the horizon. A wait that goes on counts from arrival to the horizon."""
+        late = np.zeros(len(self.arrival_s), bool)
+        waiting_s = horizon_s - self.arrival_s
+        for name, objective in objectives.items():
+            of_tier = self.tier.are(name)
+            for measure, goes_on in (("ttft_s", True), ("tpot_s", False), ("e2e_s", True)):
+                bound = getattr(objective, measure)
+                if bound is None:
+                    continue
+                value = self.latency[measure]
+                if goes_on:
+                    value = np.where(np.isnan(value), waiting_s, value)
+                late |= of_tier & (value > bound)
+        return late
+
+    def of_tier(self, name: str) -> np.ndarray:
+        """Mask of a tier's requests."""
+        return self.tier.are(name)
+
+    def attainment_frac(self, mask: np.ndarray) -> float | None:
+        """Share of the judged requests of `mask` that met every objective; None where none is judged."""
+        judged = int(np.count_nonzero(self.judged & mask))
+        return int(np.count_nonzero(self.met & mask)) / judged if judged else None
+
+    def good_tokens(self, mask: np.ndarray) -> int:
+        """Goodput: output tokens of requests of `mask` that met every objective."""
+        return int(self.output_tokens[self.met & mask].sum())
+
+
+def distribution(values: np.ndarray) -> dict[str, float | None]:
+    """mean, p50, p90, p99 of the values that are not NaN, exact (linear between order statistics); None where there are none."""
+    known = values[~np.isnan(values)]
+    if not len(known):
+        return {"mean": None, "p50": None, "p90": None, "p99": None}
+    p50, p90, p99 = (float(q) for q in np.quantile(known, (0.5, 0.9, 0.99)))
+    # fsum: correctly rounded in any order, so the same bytes on any machine.
+    return {"mean": math.fsum(known.tolist()) / len(known), "p50": p50, "p90": p90, "p99": p99}

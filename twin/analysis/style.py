@@ -1,0 +1,85 @@
+"""How figures look: one palette and one set of matplotlib settings for notebooks and the report.
+
+The colours hold their contrast on white and on near-black, so a figure works in either; the report swaps ink and paper for the
+reader's theme by CSS variables (`THEMED`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+INK = "#1f2933"
+MUTED = "#66727f"
+RULE = "#d9dee4"
+PAPER = "#fefefe"
+EVENT = "#f4e3c1"
+TARGET = "#c8352b"
+LIMIT = "#66727e"
+
+#: Colours that stand for text, rules and paper rather than for data, and the CSS variable that takes their place in the report.
+THEMED = {
+    INK: "--ink",
+    MUTED: "--muted",
+    RULE: "--rule",
+    PAPER: "--paper",
+    EVENT: "--event",
+    TARGET: "--target",
+    LIMIT: "--limit",
+}
+
+#: Parts of a site's power, from the bottom of the stack: column, label, colour.
+COMPONENTS = (
+    ("gpu_w", "GPUs", "#2f6db3"),
+    ("cpu_and_other_it_w", "other IT", "#7fb0e0"),
+    ("cooling_w", "cooling", "#2ba39a"),
+    ("conversion_loss_w", "conversion losses", "#d99a2b"),
+    ("other_w", "building", "#a7a29a"),
+)
+#: Colours of tiers, in the order of the scenario. Told apart by people who see no red or no green as well (after Okabe and Ito).
+TIERS = ("#2f6db3", "#d9792b", "#2b9a77", "#b75a9b", "#8a7a2b", "#5f8fd0", "#c2574b", "#6b7785")
+HOT, WARM, COOL = "#cf4b3a", "#d99a2b", "#2f7fc1"
+ACTION = "#5b5bb5"
+
+#: matplotlib settings of every figure. `svg.fonttype` none leaves text as text, so that it can be read aloud, searched and
+#: themed; a fixed hash salt gives the same file for the same run. (Any, since matplotlib types its keys as literals.)
+SETTINGS: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "twin",
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "text.color": INK,
+    "axes.edgecolor": RULE,
+    "axes.labelcolor": MUTED,
+    "axes.labelsize": 9.5,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "axes.titlesize": 10.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlecolor": INK,
+    "grid.color": RULE,
+    "grid.linewidth": 0.7,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "xtick.major.size": 3,
+    "ytick.major.size": 0,
+    "figure.facecolor": PAPER,
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+    "lines.linewidth": 1.6,
+    "lines.solid_capstyle": "round",
+    "path.simplify": True,
+}
+
+
+def tier_colour(index: int) -> str:
+    """Colour of the tier at `index` in the scenario's order."""
+    return TIERS[index % len(TIERS)]

@@ -1,0 +1,135 @@
+"""summary.json: what a run came to, in numbers that repeat to the byte.
+
+Windows: every rate is over the whole horizon and the whole factory (scaled by `represent`); counts under `requests` are rows
+as simulated, with `represent` beside them. Output tokens count when they are generated, requests in flight included; goodput
+counts the output of requests that finished and met every objective of their tier; input counts when its first token is out. A
+measure without a single value is null, never zero.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from twin.analysis.curtailment import curtailment
+from twin.analysis.service import LATENCIES, Requests, distribution
+from twin.analysis.totals import RunTotals, SiteEnergy
+from twin.recording import tables
+
+SCHEMA_VERSION = 1
+
+_ENERGIES = ("utility_j", "it_j", "cooling_j", "conversion_loss_j", "shelf_loss_j", "battery_j", "generator_j", "other_j")
+
+
+def summarise(run_dir: Path, totals: RunTotals) -> dict[str, Any]:
+    """The summary of the run whose closed tables stand in `run_dir`. Raises InputError if a table is missing."""
+    requests = Requests(run_dir, totals.tiers, totals.horizon_s)
+    counts = _counts(requests, totals)
+    summary: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "scenario": totals.scenario,
+        "seed": totals.seed,
+        "horizon_s": totals.horizon_s,
+        "requests": counts,
+        "service": _service(requests, totals),
+        "energy": _energy(totals),
+        "hardware": {
+            "gpus": totals.gpus,
+            "gpu_busy_frac": _ratio(totals.gpu_busy_s, totals.gpu_available_s),
+            "speed_of_light_frac": _ratio(totals.ideal_s, totals.gpu_busy_s),
+        },
+        "curtailment": curtailment(run_dir, totals.events, requests, list(totals.tiers), totals.horizon_s),
+        "economics": _economics(requests, totals),
+        "invariants": {"nothing_lost": counts["lost"] == 0, **totals.invariants},
+    }
+    return summary
+
+
+def _counts(requests: Requests, totals: RunTotals) -> dict[str, int]:
+    counts = {outcome: int(np.count_nonzero(requests.outcome.are(outcome))) for outcome in tables.OUTCOMES}
+    lost = totals.requests_arrived - sum(counts.values())
+    return {"total": totals.requests_arrived, **counts, "lost": lost, "represent": totals.represent}
+
+
+def _service(requests: Requests, totals: RunTotals) -> dict[str, Any]:
+    everyone = np.ones(len(requests.arrival_s), bool)
+    service = _group(requests, everyone, totals, totals.output_tokens_total)
+    service["tiers"] = {}
+    for name, objectives in totals.tiers.items():
+        mask = requests.of_tier(name)
+        tier = _group(requests, mask, totals, int(requests.output_tokens[mask].sum()))
+        tier["requests"] = int(np.count_nonzero(mask))
+        tier["objectives"] = {measure: getattr(objectives, measure) for measure in LATENCIES}
+        service["tiers"][name] = tier
+    return service
+
+
+def _group(requests: Requests, mask: np.ndarray, totals: RunTotals, output_tokens: int) -> dict[str, Any]:
+    """The service keys of the requests in `mask`, which generated `output_tokens` (as simulated)."""
+    scale = totals.represent / totals.horizon_s
+    read = mask & ~np.isnan(requests.latency["ttft_s"])
+    return {
+        "output_tokens_per_s": output_tokens * scale,
+        "input_tokens_per_s": int(requests.input_tokens[read].sum()) * scale,
+        "goodput_output_tokens_per_s": requests.good_tokens(mask) * scale,
+        **{name: distribution(requests.latency[name][mask]) for name in LATENCIES},
+        "slo_attainment_frac": requests.attainment_frac(mask),
+    }
+
+
+def _energy(totals: RunTotals) -> dict[str, Any]:
+    sites = list(totals.energy.values())
+    whole = SiteEnergy(
+        **{name: math.fsum(getattr(site, name) for site in sites) for name in _ENERGIES},
+        balance_residual_frac=max((abs(site.balance_residual_frac) for site in sites), default=0.0),
+    )
+    energy = _site_energy(whole)
+    # Per joule consumed, not per joule bought: a battery that ends emptier than it began must not flatter the factory.
+    tokens = totals.output_tokens_total * totals.represent
+    energy["output_tokens_per_j"] = _ratio(tokens, _consumed_j(whole))
+    energy["output_tokens_per_s_per_mw"] = _ratio(tokens * 1e6, _consumed_j(whole))
+    energy["sites"] = {name: _site_energy(site) for name, site in totals.energy.items()}
+    return energy
+
+
+def _site_energy(energy: SiteEnergy) -> dict[str, Any]:
+    """Energies with PUE = all that the site consumed / IT energy. `pue` takes IT at the rack's DC bus, so the shelves' losses are
+    overhead; `pue_iso` takes it at the rack's AC inlet, where ISO/IEC 30134-2 puts the meter, so they are IT."""
+    return {
+        **{name: getattr(energy, name) for name in _ENERGIES},
+        "pue": _ratio(_consumed_j(energy), energy.it_j),
+        "pue_iso": _ratio(_consumed_j(energy), energy.it_j + energy.shelf_loss_j),
+        "balance_residual_frac": energy.balance_residual_frac,
+    }
+
+
+def _consumed_j(energy: SiteEnergy) -> float:
+    return math.fsum((energy.it_j, energy.cooling_j, energy.conversion_loss_j, energy.other_j))
+
+
+def _economics(requests: Requests, totals: RunTotals) -> dict[str, float | None]:
+    """Revenue from answers delivered in the tiers that have a price; cost of the energy drawn where it has one."""
+    economics: dict[str, float | None] = {}
+    revenue = []
+    for name, tier in totals.tiers.items():
+        delivered = requests.of_tier(name) & requests.finished
+        for price, tokens in (
+            (tier.price_usd_per_million_output, requests.output_tokens),
+            (tier.price_usd_per_million_input, requests.input_tokens),
+        ):
+            if price is not None:
+                revenue.append(price * 1e-6 * int(tokens[delivered].sum()) * totals.represent)
+    if revenue:
+        economics["revenue_usd"] = math.fsum(revenue)
+    if totals.energy_price_usd_per_j is not None:
+        cost_usd = math.fsum(site.utility_j for site in totals.energy.values()) * totals.energy_price_usd_per_j
+        economics["energy_cost_usd"] = cost_usd
+        economics["usd_per_million_output_tokens"] = _ratio(cost_usd * 1e6, totals.output_tokens_total * totals.represent)
+    return economics
+
+
+def _ratio(part: float, whole: float) -> float | None:
+    return part / whole if whole else None

@@ -1,0 +1,15 @@
+"""What things are: GPUs, racks, switches, models and the rest, each number with its source and status."""
+
+from twin.catalog.catalog import KIND_FILES, Catalog, UnknownPartError, load_catalog
+from twin.catalog.part import STATUSES, CatalogError, Part, Value
+
+__all__ = [
+    "KIND_FILES",
+    "STATUSES",
+    "Catalog",
+    "CatalogError",
+    "Part",
+    "UnknownPartError",
+    "Value",
+    "load_catalog",
+]

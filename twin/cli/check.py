@@ -1,0 +1,55 @@
+"""`twin check`: scenario and topology files looked through without running them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from twin.catalog import load_catalog
+from twin.errors import InputError
+from twin.schema import LoadedScenario, Topology, load_any
+from twin.schema.json_schema import write_schemas
+
+
+def check_command(
+    files: Sequence[str], overrides: Mapping[str, object] | None = None, schemas_folder: str | Path | None = None
+) -> int:
+    """Prints a line for each sound file on stdout, every problem of the others on stderr; returns the exit code (0 or 2).
+
+    With `schemas_folder`, the JSON Schema files are written there as well. Raises InputError when the folder cannot be written.
+    """
+    if schemas_folder is not None:
+        try:
+            for path in write_schemas(schemas_folder):
+                print(f"wrote {path}")
+        except OSError as error:
+            raise InputError(f"{schemas_folder}: cannot be written: {error.strerror}") from None
+    code = 0
+    for file in files:
+        try:
+            print(f"{file}: ok ({describe(file, overrides)})")
+        except InputError as error:
+            print(error, file=sys.stderr)
+            code = error.exit_code
+    return code
+
+
+def describe(file: str, overrides: Mapping[str, object] | None = None) -> str:
+    """What a sound file holds: "scenario, 1 site, 8 racks, 576 GPUs". Raises InputError."""
+    loaded = load_any(file, overrides)
+    if isinstance(loaded, LoadedScenario):
+        return f"scenario, {_size(loaded.scenario.topology)}"
+    return f"topology, {_size(loaded.model)}"
+
+
+def _size(topology: Topology) -> str:
+    catalog = load_catalog()
+    groups = [group for site in topology.sites for group in site.racks]
+    racks = sum(group.count for group in groups)
+    gpus = sum(group.count * int(catalog.part("rack", group.rack).number("gpus")) for group in groups)
+    return ", ".join((_counted(len(topology.sites), "site"), _counted(racks, "rack"), _counted(gpus, "GPU")))
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

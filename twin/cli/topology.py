@@ -1,0 +1,174 @@
+"""`twin topology show FILE --format table|json|graphml|svg`: what a topology file builds."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from typing import Any
+
+from twin.catalog import Catalog, load_catalog
+from twin.errors import UnknownValueError, did_you_mean
+from twin.schema.topology import Site, Topology
+from twin.units import format_si
+
+FORMATS = ("table", "json", "graphml", "svg")
+
+
+def topology_show(topology: Topology, fmt: str) -> str:
+    """The topology as text of one of FORMATS. Raises ValueError for another format, InputError for parts that don't fit."""
+    if fmt not in FORMATS:
+        raise ValueError(f"unknown format {fmt!r}{did_you_mean(fmt, FORMATS)}")
+    catalog = load_catalog()
+    if fmt == "graphml":
+        return _graphml(topology, catalog)
+    facts = [site_facts(site, catalog) for site in topology.sites]
+    if fmt == "json":
+        document = {"name": topology.name, "description": topology.description, "sites": facts}
+        return json.dumps(document, indent=2) + "\n"
+    if fmt == "svg":
+        from twin.cli.topology_svg import draw
+
+        return draw(topology, facts)
+    return _table(topology, facts)
+
+
+def site_facts(site: Site, catalog: Catalog) -> dict[str, Any]:
+    """What a site consists of, in SI, ready for JSON; None stands for what nobody has published."""
+    racks = []
+    for group in site.racks:
+        part = catalog.part("rack", group.rack)
+        racks.append(
+            {
+                "name": group.name,
+                "rack": group.rack,
+                "count": group.count,
+                "gpus": group.count * round(part.number("gpus")),
+                "scale_up_domain_gpus": round(part.number("scale_up_domain_gpus")),
+                "rated_w": group.count * part.number("rated_w"),
+                "liquid_heat_frac": part.number("liquid_heat_frac"),
+                "loop": group.loop,
+            }
+        )
+    return {
+        "name": site.name,
+        "feed": {"name": site.feed.name, "contract_w": site.feed.contract},
+        "gpus": sum(rack["gpus"] for rack in racks),
+        "racks_rated_w": sum(rack["rated_w"] for rack in racks),
+        "racks": racks,
+        "fabric": _fabric_facts(site, catalog),
+        "electrical": {
+            "transformer": {"part": site.electrical.transformer, "rated_w": site.electrical.transformer_rating},
+            "ups": {"part": site.electrical.ups, "rated_w": site.electrical.ups_rating},
+            "power_shelf": site.electrical.power_shelf,
+        },
+        "battery": None
+        if site.battery is None
+        else {"part": site.battery.part, "capacity_j": site.battery.capacity, "power_w": site.battery.power},
+        "cooling": {
+            "loops": [
+                {"name": loop.name, "cdu": loop.cdu, "count": loop.count, "supply_c": loop.supply} for loop in site.cooling.loops
+            ],
+            "dry_cooler": site.cooling.dry_cooler,
+            "chiller": site.cooling.chiller,
+            "air_handler": site.cooling.air_handler,
+        },
+        "fixed_load_w": site.fixed_load,
+    }
+
+
+def _fabric_facts(site: Site, catalog: Catalog) -> dict[str, Any]:
+    from twin.fabric import site_optics_w, site_plan
+
+    plan = site_plan(site, catalog)
+    switch = catalog.part("switch", site.fabric.switch)
+    try:
+        optics: float | None = site_optics_w(site, plan, catalog)
+    except UnknownValueError:
+        optics = None
+    return {
+        "kind": site.fabric.kind,
+        "switch": site.fabric.switch,
+        "optic": site.fabric.optic,
+        "oversubscription": site.fabric.oversubscription,
+        "tiers": plan.tiers,
+        "nics": plan.nics,
+        "nics_per_node": plan.nics_per_node,
+        "leaves": plan.leaves,
+        "spines": plan.spines,
+        "cores": plan.cores,
+        "switch_links": plan.switch_links,
+        "transceivers": plan.nics + plan.switch_ends,
+        "optics_w": optics,
+        "switches_w": plan.switches * switch.number("typical_w") if switch.has("typical_w") else None,
+    }
+
+
+def _watts(value: float | None) -> str:
+    return "not published" if value is None else format_si(value, "W")
+
+
+def _table(topology: Topology, facts: list[dict[str, Any]]) -> str:
+    lines = [topology.name + (f": {topology.description}" if topology.description else "")]
+    for site in facts:
+        fabric, electrical, cooling, battery = site["fabric"], site["electrical"], site["cooling"], site["battery"]
+        rows = [("feed", f"{site['feed']['name']}, contract {_watts(site['feed']['contract_w'])}")]
+        for rack in site["racks"]:
+            loop = "air" if rack["loop"] is None else f"loop {rack['loop']}, {rack['liquid_heat_frac']:.0%} of heat in liquid"
+            domain = f"scale-up domains of {rack['scale_up_domain_gpus']}"
+            size = f"{rack['count']} x {rack['rack']}, {rack['gpus']} GPUs in {domain}"
+            rows.append((f"racks {rack['name']}", f"{size}, rated {_watts(rack['rated_w'])}, {loop}"))
+        tiers = f"{fabric['leaves']} leaves, {fabric['spines']} spines, {fabric['cores']} cores"
+        shape = f"{fabric['kind']}, {fabric['tiers']} tier{'s' if fabric['tiers'] > 1 else ''} of {fabric['switch']}"
+        rows.append(("fabric", f"{shape}: {tiers}, {fabric['nics']} NICs, {fabric['switch_links']} links between switches"))
+        power = f"optics {_watts(fabric['optics_w'])}, switches {_watts(fabric['switches_w'])}"
+        rows.append(("", f"{fabric['transceivers']} transceivers; {power}"))
+        for name in ("transformer", "ups"):
+            rows.append((name, f"{electrical[name]['part']}, {_watts(electrical[name]['rated_w'])}"))
+        rows.append(("power shelves", electrical["power_shelf"]))
+        if battery is not None:
+            rows.append(("battery", f"{battery['part']}, {battery['capacity_j'] / 3.6e6:,.0f} kWh, {_watts(battery['power_w'])}"))
+        for loop in cooling["loops"]:
+            rows.append((f"loop {loop['name']}", f"{loop['count']} x {loop['cdu']}, supply {loop['supply_c']:g} C"))
+        rows.append(("heat rejection", f"{cooling['dry_cooler']}, {cooling['chiller']}, {cooling['air_handler']}"))
+        rows.append(("fixed load", _watts(site["fixed_load_w"])))
+        lines += ["", f"site {site['name']}: {site['gpus']} GPUs, racks rated {_watts(site['racks_rated_w'])}"]
+        lines += [f"  {name:<16}{text}" for name, text in rows]
+    return "\n".join(lines) + "\n"
+
+
+def _graphml(topology: Topology, catalog: Catalog) -> str:
+    """Feeds, chain, racks, loops and switches of all sites as one graph; node names begin with their site."""
+    import networkx as nx
+
+    from twin.fabric import site_graph
+
+    whole = nx.Graph(name=topology.name)
+    for site in topology.sites:
+        graph = site_graph(site, catalog)
+        nx.set_edge_attributes(graph, "network", "carries")
+        chain = [f"feed/{site.feed.name}", "transformer", "ups"]
+        for name, role, rated_w in zip(
+            chain,
+            ("feed", "transformer", "ups"),
+            (site.feed.contract, site.electrical.transformer_rating, site.electrical.ups_rating),
+            strict=True,
+        ):
+            graph.add_node(name, role=role, rated_w=rated_w)
+        graph.add_edges_from(pairwise(chain), carries="power")
+        if site.battery is not None:
+            graph.add_node("battery", role="battery", rated_w=site.battery.power)
+            graph.add_edge("battery", "transformer", carries="power")
+        graph.add_node("heat_rejection", role="heat_rejection", part=site.cooling.dry_cooler)
+        graph.add_node("hall_air", role="loop", part=site.cooling.air_handler)
+        graph.add_edge("hall_air", "heat_rejection", carries="heat")
+        for loop in site.cooling.loops:
+            graph.add_node(f"loop/{loop.name}", role="loop", part=loop.cdu)
+            graph.add_edge(f"loop/{loop.name}", "heat_rejection", carries="heat")
+        for group in site.racks:
+            for i in range(group.count):
+                rack = f"rack/{group.name}/{i}"
+                graph.add_edge(rack, "ups", carries="power")
+                graph.add_edge(rack, "hall_air" if group.loop is None else f"loop/{group.loop}", carries="heat")
+        prefix = f"{site.name}/" if len(topology.sites) > 1 else ""
+        whole.update(nx.relabel_nodes(graph, {name: prefix + name for name in graph}))
+    return "\n".join(nx.generate_graphml(whole)) + "\n"

@@ -1,0 +1,221 @@
+"""The ladder: slow down where it costs least, defer what may wait, bridge with the battery; come back slowly.
+
+Rung 1 lowers pool clocks step by step, each time where a watt at the meter costs the fewest tokens, down to `clock_floor`.
+Rung 2 holds new calls of the tiers that may be deferred, the least important first.
+Rung 3, the battery, follows the limit from the start of an event, so that what the slower rungs leave over never shows at
+the meter. Where a mandatory target is still out of reach, clocks go below the floor, and what is missing is said aloud.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from twin.control.protocol import (
+    Command,
+    FollowLimit,
+    HoldTier,
+    Observation,
+    PolicySettings,
+    PoolState,
+    ReleaseTier,
+    Report,
+    RestBattery,
+    SetClock,
+)
+from twin.errors import InputError, did_you_mean
+
+#: A lock moves in steps of this share of the maximum clock (about 40 MHz, a few of the steps that drivers offer).
+CLOCK_STEP = 0.02
+#: Utilization up to which a prefill pool takes its work without a queue worth naming.
+COMFORT_BUSY = 0.85
+
+
+@dataclass(frozen=True, slots=True)
+class LadderSettings:
+    """What a scenario may set under `control.settings`. Times in s, the rest shares."""
+
+    clock_floor: float = 0.5
+    settle_s: float = 20.0
+    calm_s: float = 30.0
+    release_s: float = 120.0
+    recharge_frac: float = 0.1
+
+    @classmethod
+    def of(cls, extra: dict[str, object]) -> LadderSettings:
+        """Settings from a scenario; an unknown name or a value that is not a positive number is an InputError."""
+        for name, value in extra.items():
+            if name not in cls.__slots__:
+                raise InputError(f"policy 'ladder' has no setting {name!r}{did_you_mean(name, cls.__slots__)}")
+            if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+                raise InputError(f"policy 'ladder': {name} must be a number above 0, not {value!r}")
+        return cls(**extra)  # type: ignore[arg-type]  # names and types were checked above
+
+
+def token_loss(pool: PoolState, clock: float, site_tokens_per_s: float) -> float:
+    """Output tokens per second that a pool at `clock` costs the site, against full clock.
+
+    Decoding slows with its step. A prefill pool costs tokens once the work does not fit its comfortable share of the time;
+    below that it only delays first tokens, for which a hundredth is charged so that time is never wasted for nothing.
+    """
+    full_s, slow_s = pool.step_s(1.0), pool.step_s(clock)
+    if slow_s == 0:
+        return 0.0
+    slowdown = 1 - full_s / slow_s
+    if pool.role != "prefill":
+        return slowdown * pool.output_tokens_per_s
+    unmet = max(0.0, 1 - COMFORT_BUSY / max(pool.busy_at(clock), 1e-9)) if not pool.waiting else slowdown
+    return (unmet + 0.01 * slowdown) * site_tokens_per_s
+
+
+def slow_down(seen: Observation, clocks: dict[str, float], need_w: float, floor: float) -> tuple[dict[str, float], float]:
+    """Lower `clocks` until `need_w` at the meter is saved or all are at `floor`: the new clocks and the watts still missing.
+
+    Greedy by tokens lost per watt saved; exact where each pool's loss per watt grows as its clock falls.
+    """
+    clocks = dict(clocks)
+    rate = sum(pool.output_tokens_per_s for pool in seen.pools)
+    ratio = seen.overhead_ratio
+    pools = {pool.name: pool for pool in seen.pools}
+    while need_w > 0:
+        best: tuple[float, str, float, float] | None = None
+        for name, pool in pools.items():
+            lower = round(clocks[name] - CLOCK_STEP, 6)
+            if lower < max(floor, pool.clock_min) - 1e-9:
+                continue
+            saved_w = (pool.power_at(clocks[name]) - pool.power_at(lower)) * ratio
+            if saved_w <= 0:
+                continue
+            price = (token_loss(pool, lower, rate) - token_loss(pool, clocks[name], rate)) / saved_w
+            if best is None or price < best[0]:
+                best = (price, name, lower, saved_w)
+        if best is None:
+            break
+        clocks[best[1]] = best[2]
+        need_w -= best[3]
+    return clocks, max(0.0, need_w)
+
+
+def speed_up(seen: Observation, clocks: dict[str, float], room_w: float) -> dict[str, float]:
+    """Raise `clocks` within `room_w` at the meter, the most tokens per watt first."""
+    clocks = dict(clocks)
+    rate = sum(pool.output_tokens_per_s for pool in seen.pools)
+    pools = {pool.name: pool for pool in seen.pools}
+    while True:
+        best: tuple[float, str, float, float] | None = None
+        for name, pool in pools.items():
+            if clocks[name] >= 1.0:
+                continue
+            higher = min(1.0, round(clocks[name] + CLOCK_STEP, 6))
+            cost_w = max(1e-6, (pool.power_at(higher) - pool.power_at(clocks[name])) * seen.overhead_ratio)
+            gain = (token_loss(pool, clocks[name], rate) - token_loss(pool, higher, rate)) / cost_w
+            if cost_w <= room_w and (best is None or gain > best[0]):
+                best = (gain, name, higher, cost_w)
+        if best is None:
+            return clocks
+        clocks[best[1]] = best[2]
+        room_w -= best[3]
+
+
+class Ladder:
+    """The policy. Its state: the clocks it has set, the tiers it holds, the battery's order, and the recent load."""
+
+    def __init__(self, settings: PolicySettings):
+        self._settings = settings
+        self._own = LadderSettings.of(settings.extra)
+        self._clocks: dict[str, float] = {}
+        self._held: list[str] = []
+        self._battery: str = "rest"
+        self._recent: deque[tuple[float, float]] = deque()
+        self._last_hold_s = float("-inf")
+        self._last_rise_s = float("-inf")
+        self._reported: set[str] = set()
+
+    def decide(self, seen: Observation) -> list[Command]:
+        """Climb while the load exceeds what it may be, step back down when there is room."""
+        if not self._clocks:
+            self._clocks = {pool.name: 1.0 for pool in seen.pools}
+        self._recent.append((seen.time_s, seen.load_w))
+        while self._recent[0][0] <= seen.time_s - self._own.calm_s:
+            self._recent.popleft()
+        budget_w = seen.limit_ahead_w * (1 - self._settings.margin_frac)
+        commands = self._battery_order(seen)
+        if seen.load_w > budget_w:
+            commands += self._climb(seen, seen.load_w - budget_w)
+        else:
+            commands += self._come_down(seen, budget_w)
+        return commands
+
+    def _climb(self, seen: Observation, need_w: float) -> list[Command]:
+        event = seen.event
+        clocks, missing_w = slow_down(seen, self._clocks, need_w, self._own.clock_floor)
+        commands: list[Command] = []
+        if missing_w > 0 and event is not None:
+            commands += self._defer(seen, missing_w)
+            waiting = [t for t in seen.tiers if t.curtailment == "defer" and not t.held]
+            if event.mandatory and not waiting and seen.time_s - self._last_hold_s > self._own.settle_s:
+                clocks, missing_w = slow_down(seen, clocks, missing_w, 0.0)
+                bridge_w = seen.battery.discharge_max_w if seen.battery else 0.0
+                if missing_w > bridge_w and event.name not in self._reported:
+                    self._reported.add(event.name)
+                    text = f"{missing_w / 1e3:.0f} kW above the limit at the lowest clocks, the battery gives {bridge_w / 1e3:.0f} kW"
+                    commands.append(Report(event.name, f"the target cannot be met: {text}; held at the nearest feasible point"))
+        reason = f"{need_w / 1e3:.1f} kW above what the limit allows"
+        return commands + self._set_clocks(clocks, reason)
+
+    def _defer(self, seen: Observation, missing_w: float) -> list[Command]:
+        if seen.time_s - self._last_hold_s <= self._own.settle_s:
+            return []
+        for tier in reversed(seen.tiers):
+            if tier.curtailment == "defer" and not tier.held:
+                self._last_hold_s = seen.time_s
+                self._held.append(tier.name)
+                return [HoldTier(tier.name, f"{missing_w / 1e3:.1f} kW still missing with all clocks at the floor")]
+        return []
+
+    def _come_down(self, seen: Observation, budget_w: float) -> list[Command]:
+        peak_w = max(load_w for _, load_w in self._recent)
+        dead_band_w = 0.5 * self._settings.margin_frac * seen.contract_w
+        elapsed_s = min(60.0, seen.time_s - self._last_rise_s)
+        allowed_w = self._settings.ramp_back_frac_per_min * seen.contract_w * elapsed_s / 60.0
+        room_w = min(budget_w - dead_band_w - peak_w, allowed_w)
+        if room_w <= 0 or (seen.event is not None and seen.limit_ahead_w > seen.event.target_w):
+            return []
+        if any(clock < 1.0 for clock in self._clocks.values()):
+            if elapsed_s < 5.0:
+                return []
+            clocks = speed_up(seen, self._clocks, room_w)
+            if clocks != self._clocks:
+                self._last_rise_s = seen.time_s
+            return self._set_clocks(clocks, f"{room_w / 1e3:.1f} kW may be taken up again")
+        if self._held and seen.event is None and seen.time_s - self._last_hold_s > self._own.settle_s:
+            self._last_hold_s = seen.time_s
+            tier = self._held.pop()
+            return [ReleaseTier(tier, self._own.release_s, "clocks are back and there is room below the limit")]
+        return []
+
+    def _set_clocks(self, clocks: dict[str, float], reason: str) -> list[Command]:
+        changed = [name for name, clock in clocks.items() if clock != self._clocks[name]]
+        self._clocks = clocks
+        return [SetClock(name, clocks[name], reason) for name in changed]
+
+    def _battery_order(self, seen: Observation) -> list[Command]:
+        """Follow the limit in an event; recharge before one that is announced and after it; rest otherwise."""
+        if seen.battery is None:
+            return []
+        recharge_w = self._own.recharge_frac * seen.contract_w
+        if seen.event is not None:
+            order, command = "follow", FollowLimit(0.0, "what exceeds the limit comes from the battery")
+        elif seen.announced and seen.battery.soc_frac < 0.98:
+            order, command = "charge", FollowLimit(recharge_w, "charge up before the announced event")
+        elif self._battery in ("follow", "recover") and seen.battery.soc_frac < 0.98:
+            if self._held or any(clock < 1.0 for clock in self._clocks.values()):
+                order, command = "follow", FollowLimit(0.0, "bridge until the factory is back")
+            else:
+                order, command = "recover", FollowLimit(recharge_w, "recharge below the limit")
+        else:
+            order, command = "rest", None
+        if order == self._battery:
+            return []
+        self._battery = order
+        return [command or RestBattery("charged, nothing announced")]

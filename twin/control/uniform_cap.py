@@ -1,0 +1,68 @@
+"""The baseline: one power cap on every GPU alike, as facility power managers do it."""
+
+from __future__ import annotations
+
+from twin.control.protocol import Command, Observation, PoolState, PolicySettings, SetCap
+from twin.errors import InputError
+
+
+def uniform_cap_w(pools: tuple[PoolState, ...], gpu_w: float) -> float:
+    """The cap per GPU that brings the pools' GPU power to `gpu_w`, were every GPU of a pool drawing its pool's mean.
+
+    sum over pools of gpus * min(mean, cap) = gpu_w: pools below the cap keep what they draw, the others share the rest.
+    """
+    left_w = gpu_w
+    left_gpus = sum(pool.gpus for pool in pools)
+    cap_w = left_w / left_gpus
+    for pool in sorted(pools, key=lambda p: (p.gpu_w / p.gpus, p.name)):
+        cap_w = left_w / left_gpus
+        if pool.gpu_w / pool.gpus >= cap_w:
+            break
+        left_w -= pool.gpu_w
+        left_gpus -= pool.gpus
+        if left_gpus == 0:
+            return pool.tdp_w
+    return cap_w
+
+
+class UniformCap:
+    """Caps all GPUs at one level so that the meter stays below the limit; lifts the cap step by step afterwards.
+
+    Feedback on the meter: GPU power is asked to fall by what the meter exceeds the limit (less the margin), divided by the
+    watts at the meter per watt of IT. Caps act late (`cap_delay_s`), so a new one waits until the last has acted.
+    """
+
+    def __init__(self, settings: PolicySettings):
+        if settings.extra:
+            raise InputError(f"policy 'uniform_cap' takes no settings, not {sorted(settings.extra)}")
+        self._settings = settings
+        self._cap_w: float | None = None
+        self._last_s = float("-inf")
+
+    def decide(self, seen: Observation) -> list[Command]:
+        """A cap when the meter is above, or well below, what it may draw."""
+        tdp_w = max(pool.tdp_w for pool in seen.pools)
+        floor_w = max(pool.cap_min_w for pool in seen.pools)
+        budget_w = seen.limit_ahead_w * (1 - self._settings.margin_frac)
+        if seen.time_s - self._last_s < self._settings.cap_delay_s + seen.step_s:
+            return []
+        excess_w = (seen.utility_w - budget_w) / seen.overhead_ratio
+        cap_w = self._cap_w if self._cap_w is not None else tdp_w
+        if excess_w > 0:
+            wanted_w = uniform_cap_w(seen.pools, max(0.0, seen.gpu_w - excess_w))
+            new_w = max(floor_w, min(wanted_w, cap_w))
+            reason = f"meter at {seen.utility_w / 1e3:.0f} kW, may draw {budget_w / 1e3:.0f} kW"
+        elif self._cap_w is not None:
+            # Rising power per minute is limited; below the limit the cap creeps up until it no longer binds.
+            elapsed_s = seen.time_s - self._last_s
+            rise_w = self._settings.ramp_back_frac_per_min * seen.contract_w * min(elapsed_s, 60.0) / 60.0
+            rise_w = min(rise_w, -excess_w)
+            new_w = min(tdp_w, cap_w + rise_w / sum(pool.gpus for pool in seen.pools))
+            reason = f"room of {-excess_w / 1e3:.0f} kW below the limit"
+        else:
+            return []
+        if abs(new_w - cap_w) < 0.5:
+            return []
+        self._last_s = seen.time_s
+        self._cap_w = new_w if new_w < tdp_w else None
+        return [SetCap(pool.name, new_w, reason) for pool in seen.pools]

@@ -1,0 +1,169 @@
+"""Shows a policy what it may see and carries out what it says, each actuator with its own delay."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import Any
+
+from twin.control import (
+    AnnouncedTarget,
+    BatteryState,
+    Command,
+    FollowLimit,
+    HoldTier,
+    Observation,
+    Policy,
+    PoolState,
+    ReleaseTier,
+    Report,
+    RestBattery,
+    SetCap,
+    SetClock,
+    TierState,
+)
+from twin.engine.clock import Clock
+from twin.engine.plant_process import Means, PlantProcess
+from twin.engine.records import SiteRecorder
+from twin.engine.site_runtime import PoolRuntime, SiteRuntime
+from twin.errors import SimulationError
+from twin.schema.scenario import Control
+from twin.schema.workload import Tier
+
+#: Weight of the newest observation in the means of step terms that policies see: batches change faster than policies act.
+_FRESH = 0.3
+
+
+class ControlProcess:
+    """The loop of one site: observation, decision, actuation, and the record of all three."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        site: SiteRuntime,
+        plant: PlantProcess,
+        recorder: SiteRecorder,
+        policy: Policy,
+        control: Control,
+        tiers: tuple[Tier, ...],
+    ):
+        self._clock = clock
+        self._site = site
+        self._plant = plant
+        self._recorder = recorder
+        self._policy = policy
+        self._control = control
+        self._tiers = tiers
+        self._terms: dict[str, list[float]] = {pool.name: [0.0] * 5 for pool in site.pools}
+        self._pools = {pool.name: pool for pool in site.pools}
+
+    def act(self, now_s: float) -> None:
+        """One round."""
+        seen = self.observe(now_s)
+        for command in self._policy.decide(seen):
+            self._carry_out(command, now_s)
+
+    def observe(self, now_s: float) -> Observation:
+        """What a policy may know now; starts the next span of means."""
+        site = self._site
+        means, self._plant.means = self._plant.means, Means()
+        span_s = means.span_s
+        ahead_s = now_s + self._control.clock_delay + self._control.step
+        battery = site.plant.battery
+        return Observation(
+            time_s=now_s,
+            step_s=self._control.step,
+            site=site.name,
+            contract_w=site.feed.contract_w,
+            limit_w=site.feed.limit_w(now_s),
+            limit_ahead_w=min(site.feed.limit_w(now_s), site.feed.limit_w(ahead_s)),
+            utility_w=means.utility_j / span_s,
+            it_w=means.it_j / span_s,
+            gpu_w=means.gpu_j / span_s,
+            announced=tuple(
+                AnnouncedTarget(e.name, e.start_s, e.ramp_end_s, e.end_s, e.target_w, e.mandatory)
+                for e in site.feed.announced(now_s)
+            ),
+            pools=tuple(self._pool_state(pool, means) for pool in site.pools),
+            tiers=tuple(self._tier_state(tier) for tier in self._tiers),
+            battery=None
+            if battery is None
+            else BatteryState(battery.soc_frac, battery.feasible_range(60.0)[1], means.battery_j / span_s),
+        )
+
+    def _tier_state(self, tier: Tier) -> TierState:
+        held = self._site.dispatcher.held_calls(tier.name)
+        return TierState(tier.name, tier.curtailment, held is not None, held or 0)
+
+    def _pool_state(self, pool: PoolRuntime, means: Means) -> PoolState:
+        stations = pool.stations
+        steps = [terms for station in stations if (terms := station.worker.step_terms()) is not None]
+        smooth = self._terms[pool.name]
+        if steps:
+            newest = [sum(terms) / len(steps) for terms in zip(*steps, strict=True)]
+            weight = _FRESH if any(smooth) else 1.0
+            smooth = self._terms[pool.name] = [(1 - weight) * old + weight * new for old, new in zip(smooth, newest, strict=True)]
+        represent = self._site.represent
+        power = pool.power
+        steppers = [station.worker.stepper for station in stations]
+        return PoolState(
+            name=pool.name,
+            role=stations[0].worker.spec.role,
+            gpus=pool.real_gpus,
+            clock=sum(s.clock for s in steppers) / len(steppers),
+            clock_min=power.clock_min_frac,
+            cap_w=steppers[0].cap_w,
+            tdp_w=power.tdp_w,
+            cap_min_w=pool.cap_min_w,
+            gpu_w=means.pool_gpu_j[pool.name] * represent / means.span_s,
+            busy_frac=means.pool_busy_s[pool.name] / means.span_s / len(stations),
+            output_tokens_per_s=means.pool_tokens[pool.name] * represent / means.span_s,
+            waiting=sum(len(station.worker.waiting) for station in stations) * represent,
+            gemm_compute_s=smooth[0],
+            gemm_memory_s=smooth[1],
+            attention_compute_s=smooth[2],
+            attention_memory_s=smooth[3],
+            overhead_s=smooth[4],
+            power=(power.idle_w, power.active_w, power.compute_w, power.memory_w, power.exponent),
+        )
+
+    def _carry_out(self, command: Command, now_s: float) -> None:
+        control, site = self._control, self._site
+        if isinstance(command, SetClock):
+            self._record(now_s, "set_clock", command.pool, {"clock": command.clock, "reason": command.reason})
+            self._clock.at(now_s + control.clock_delay, partial(self._set_power, command.pool, command.clock, None))
+        elif isinstance(command, SetCap):
+            self._record(now_s, "set_cap", command.pool, {"cap_w": round(command.cap_w, 1), "reason": command.reason})
+            self._clock.at(now_s + control.cap_delay, partial(self._set_power, command.pool, None, command.cap_w))
+        elif isinstance(command, HoldTier):
+            self._record(now_s, "hold_tier", self._tier(command.tier), {"reason": command.reason})
+            site.dispatcher.hold(command.tier)
+        elif isinstance(command, ReleaseTier):
+            held = site.dispatcher.held_calls(self._tier(command.tier)) or 0
+            detail = {"calls": held * site.represent, "over_s": command.over_s, "reason": command.reason}
+            self._record(now_s, "release_tier", command.tier, detail)
+            site.dispatcher.release(command.tier, command.over_s)
+        elif isinstance(command, FollowLimit):
+            self._record(now_s, "battery_follow", "battery", {"recharge_w": command.recharge_w, "reason": command.reason})
+            site.following, site.recharge_w = True, command.recharge_w
+        elif isinstance(command, RestBattery):
+            self._record(now_s, "battery_rest", "battery", {"reason": command.reason})
+            site.following = False
+        elif isinstance(command, Report):
+            self._record(now_s, "report", command.subject, {"message": command.message})
+
+    def _tier(self, name: str) -> str:
+        if name not in {tier.name for tier in self._tiers}:
+            raise SimulationError(f"the policy named a tier that does not exist: {name!r}")
+        return name
+
+    def _set_power(self, pool: str, clock: float | None, cap_w: float | None, _: Any) -> None:
+        if pool not in self._pools:
+            raise SimulationError(f"the policy named a pool that does not exist: {pool!r}")
+        now_s = self._clock.now_s
+        for station in self._pools[pool].stations:
+            station.worker.set_power(now_s, clock_lock=clock, cap_w=cap_w)
+            station.touched()
+
+    def _record(self, now_s: float, kind: str, subject: str, detail: dict[str, Any]) -> None:
+        self._recorder.event(now_s, kind, subject, json.dumps(detail))

@@ -1,0 +1,152 @@
+"""The serving side of a site: calls come in, find an instance, move from prefill to decode, and come out finished."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from twin.engine.clock import Clock
+from twin.engine.station import Station
+from twin.errors import SimulationError
+from twin.fabric import Network
+from twin.serving import FINISHED, PREFILLED, Request, Router, Worker, work_tokens
+
+
+class Dispatcher:
+    """Routes requests over the stations of one site and holds back the tiers that a policy has put on hold."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        network: Network,
+        router: Router,
+        kv_bytes_per_token: float,
+    ):
+        self._clock = clock
+        self._network = network
+        self._router = router
+        self._kv_bytes_per_token = kv_bytes_per_token
+        #: Called with each request that has sent its last token; set before the run.
+        self.on_finished: Callable[[Request], None]
+        self._stations: dict[Worker, Station] = {}
+        self._by_name: dict[str, Station] = {}
+        self._entry: list[Worker] = []
+        self._decoders: list[Worker] = []
+        self._homes: dict[int, Worker] = {}
+        self._gates: dict[str, deque[Request]] = {}
+        self._releasing: dict[int, Request] = {}
+        self._travelling: dict[int, Request] = {}
+
+    def add(self, station: Station) -> None:
+        """Put a station into service, before the run."""
+        worker = station.worker
+        self._stations[worker] = station
+        self._by_name[worker.name] = station
+        (self._decoders if worker.spec.role == "decode" else self._entry).append(worker)
+
+    def can_serve(self, request: Request) -> bool:
+        """Whether the site's instances can hold the request at its longest."""
+        return any(w.can_hold(request) for w in self._entry) and (
+            not self._decoders or any(w.can_hold(request) for w in self._decoders)
+        )
+
+    def accept(self, request: Request) -> None:
+        """Take a call in for good: it will be finished, or still here at the horizon."""
+        gate = self._gates.get(request.tier)
+        if gate is None:
+            self._enter(request)
+        else:
+            gate.append(request)
+
+    def warm(self, key: int, tokens: int) -> None:
+        """Place a context that was made before the run began where caches have most room; too large a one is nowhere."""
+        worker = min(self._entry, key=lambda w: w.cache.total_tokens + w.pinned_tokens)
+        if tokens < worker.spec.kv_capacity_tokens:
+            worker.warm(key, tokens)
+            self._homes[key] = worker
+
+    def hold(self, tier: str) -> None:
+        """Keep new calls of `tier` at the door."""
+        self._gates.setdefault(tier, deque())
+
+    def release(self, tier: str, over_s: float) -> None:
+        """Let the calls of a held tier in, evenly over `over_s`; new ones pass at once."""
+        waiting = self._gates.pop(tier, deque())
+        for place, request in enumerate(waiting):
+            self._releasing[request.request_id] = request
+            self._clock.at(self._clock.now_s + over_s * place / len(waiting), partial(self._let_in, request))
+
+    def held_calls(self, tier: str) -> int | None:
+        """Calls at the door of a held tier, None for a tier that is not held."""
+        gate = self._gates.get(tier)
+        return None if gate is None else len(gate)
+
+    def forget(self, key: int) -> None:
+        """A context will not be asked for again."""
+        self._homes.pop(key, None)
+
+    def in_flight(self) -> list[Request]:
+        """Everything accepted and not finished."""
+        held = [request for gate in self._gates.values() for request in gate]
+        inside = {id(r): r for w in self._stations for r in [*w.running, *w.joining, *w.prefilling, *w.waiting]}
+        return [*held, *self._releasing.values(), *self._travelling.values(), *inside.values()]
+
+    def _let_in(self, request: Request, _: Any) -> None:
+        del self._releasing[request.request_id]
+        self._enter(request)
+
+    def _enter(self, request: Request) -> None:
+        entry = self._entry
+        key = request.cache_key
+        worker = entry[0] if len(entry) == 1 else self._router(request, entry, self._homes.get(key))
+        if request.keep_cache:
+            self._homes[key] = worker
+        worker.submit(request, self._clock.environment.now)
+        self._stations[worker].touched()
+
+    def take_output(self, station: Station) -> None:
+        """Act on what a worker has put out."""
+        worker = station.worker
+        outbox, worker.outbox = worker.outbox, []
+        for kind, request in outbox:
+            if kind == FINISHED:
+                self.on_finished(request)
+            elif kind == PREFILLED:
+                self._to_decode(request)
+            else:
+                self._fetch(request, station)
+
+    def _to_decode(self, request: Request) -> None:
+        """Ask the decode instance with the least work for room; the KV stays where it is until there is some."""
+        decoders = self._decoders
+        if not decoders:
+            raise SimulationError(f"request {request.request_id} was prefilled and there is no decode pool")
+        worker = min(decoders, key=work_tokens)
+        request.kv_elsewhere = True
+        request.decode_worker = worker.name
+        worker.submit(request, self._clock.environment.now)
+        self._stations[worker].touched()
+
+    def _fetch(self, request: Request, target: Station) -> None:
+        """Room was granted: move the KV over the fabric."""
+        assert request.prefill_worker is not None
+        source = self._by_name[request.prefill_worker]
+        size_bytes = request.context_tokens * self._kv_bytes_per_token
+        handoff = self._network.handoff(self._clock.environment.now, source.endpoint, target.endpoint, size_bytes)
+        self._travelling[request.request_id] = request
+        self._clock.at(handoff.finish_s, partial(self._arrived, request, source, target))
+
+    def _arrived(self, request: Request, source: Station, target: Station, _: Any) -> None:
+        del self._travelling[request.request_id]
+        now_s = self._clock.environment.now
+        source.worker.release(request, now_s)
+        target.worker.join(request, now_s)
+        source.touched()
+        target.touched()
+
+    @property
+    def stations(self) -> Sequence[Station]:
+        """All stations, in the order they were added."""
+        return list(self._stations.values())

@@ -1,0 +1,93 @@
+"""A site of the topology and the catalogue's parts to the specification of its plant, every part sized for its load."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from twin.catalog import Catalog
+from twin.facility import CircuitSpec, LoopSpec, PlantSpec, RackSpec, Weather, read_weather
+from twin.facility.sizing import (
+    air_loop,
+    air_water_supply_c,
+    battery,
+    chiller,
+    circuit,
+    element,
+    liquid_loop,
+    power_shelf,
+)
+from twin.schema.topology import Climate, Site
+
+_WARM, _CHILLED, _AIR = "facility_water", "chilled_water", "air"
+
+
+def plant_spec(site: Site, catalog: Catalog) -> PlantSpec:
+    """The plant of `site`. Raises InputError where parts do not go together, UnknownValueError where a value is unpublished."""
+    racks: list[RackSpec] = []
+    liquid_w = air_w = 0.0
+    for group in site.racks:
+        part = catalog.part("rack", group.rack)
+        gpu = catalog.part("gpu", part.text("gpu"))
+        rated_w = part.number("rated_w")
+        liquid_frac = part.number("liquid_heat_frac")
+        shelf = power_shelf(catalog.part("electrical", site.electrical.power_shelf), rated_w)
+        racks.append(
+            RackSpec(
+                name=group.name,
+                count=group.count,
+                shelf=shelf,
+                loop=group.loop,
+                liquid_heat_frac=liquid_frac,
+                gpu_resistance_k_per_w=gpu.number("thermal_resistance_k_per_w"),
+                gpu_throttle_c=gpu.number("die_throttle_c"),
+                gpu_clock_min_frac=gpu.number("clock_min_frac"),
+            )
+        )
+        heat_w = group.count * (rated_w + shelf.loss_w(rated_w))
+        liquid_w += liquid_frac * heat_w
+        air_w += (1 - liquid_frac) * heat_w
+    electrical = site.electrical
+    ups = element(catalog.part("electrical", electrical.ups), "ups", electrical.ups_rating)
+    transformer = element(catalog.part("electrical", electrical.transformer), "transformer", electrical.transformer_rating)
+    air_w += ups.loss_w(min(liquid_w + air_w, electrical.ups_rating)) + site.fixed_load
+
+    cooling = site.cooling
+    cooler, chilling = catalog.part("cooling", cooling.dry_cooler), catalog.part("cooling", cooling.chiller)
+    handler = catalog.part("cooling", cooling.air_handler)
+    loops: list[LoopSpec] = []
+    circuits: list[CircuitSpec] = []
+    if cooling.loops:
+        cdus = [catalog.part("cooling", loop.cdu) for loop in cooling.loops]
+        loops = [liquid_loop(cdu, loop.name, loop.count, loop.supply, _WARM) for loop, cdu in zip(cooling.loops, cdus, strict=True)]
+        supply_c = min(loop.supply - cdu.number("approach_k") for loop, cdu in zip(cooling.loops, cdus, strict=True))
+        range_k = min(cdu.number("return_intercept_c") + (cdu.number("return_slope") - 1) * loop.supply
+                      for loop, cdu in zip(cooling.loops, cdus, strict=True))  # fmt: skip
+        circuits.append(circuit(cooler, _WARM, supply_c, range_k, liquid_w, chiller(chilling, liquid_w)))
+    air = air_loop(handler, _AIR, air_w, _CHILLED)
+    chilled_c = air_water_supply_c(handler)
+    circuits.append(circuit(cooler, _CHILLED, chilled_c, handler.number("range_k"), air_w, chiller(chilling, air_w)))
+    store = None
+    if site.battery is not None:
+        part = catalog.part("battery", site.battery.part)
+        store = battery(part, site.battery.capacity, site.battery.power, site.battery.floor, site.battery.initial)
+    return PlantSpec(
+        name=site.name,
+        racks=tuple(racks),
+        loops=tuple(loops),
+        air=air,
+        circuits=tuple(circuits),
+        ups=ups,
+        transformer=transformer,
+        battery=store,
+        other_w=site.fixed_load,
+    )
+
+
+def weather(climate: Climate, horizon_s: float) -> Weather:
+    """The outdoor air of a site over the run. Raises InputError where a file does not cover it."""
+    if climate.weather is None:
+        assert climate.dry_bulb is not None
+        assert climate.wet_bulb is not None
+        return Weather.constant(climate.dry_bulb, climate.wet_bulb)
+    assert climate.start is not None
+    return read_weather(climate.weather, datetime.fromisoformat(climate.start), horizon_s)

@@ -1,0 +1,182 @@
+"""Steps a site's plant: from what the GPUs used since the last step to the meter, and from the heat back to the clocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from twin.engine.clock import Clock
+from twin.engine.records import SiteRecorder
+from twin.engine.site_runtime import SiteRuntime
+from twin.errors import SimulationError
+from twin.facility import BatteryOrder, PlantStep
+
+
+@dataclass(slots=True)
+class Means:
+    """Time integrals since a policy last looked: joules at the meter and inside, tokens, busy instance-seconds by pool."""
+
+    span_s: float = 0.0
+    utility_j: float = 0.0
+    it_j: float = 0.0
+    gpu_j: float = 0.0
+    battery_j: float = 0.0
+    pool_gpu_j: dict[str, float] = field(default_factory=dict)
+    pool_busy_s: dict[str, float] = field(default_factory=dict)
+    pool_tokens: dict[str, float] = field(default_factory=dict)
+
+
+class StepTime(NamedTuple):
+    """The end of a plant step, and what is due there."""
+
+    time_s: float
+    record: bool
+    record_workers: bool
+    control: bool
+
+
+def step_times(
+    horizon_s: float, record_s: float, workers_s: float, control_s: float, boundaries_s: list[float]
+) -> Iterator[StepTime]:
+    """Every multiple of the three intervals and every boundary in (0, horizon], in order; all is recorded at the horizon.
+
+    Multiples are formed by multiplication, so they do not drift; times within a nanosecond of each other are one.
+    """
+    marks = [t for t in sorted(boundaries_s) if 1e-9 < t < horizon_s - 1e-9]
+    counts = [1, 1, 1]
+    while True:
+        candidates = [n * interval for n, interval in zip(counts, (record_s, workers_s, control_s), strict=True)]
+        upcoming = min([*candidates, *marks[:1], horizon_s])
+        if upcoming > horizon_s - 1e-9:
+            yield StepTime(horizon_s, True, True, False)
+            return
+        due = [candidate <= upcoming + 1e-9 for candidate in candidates]
+        counts = [n + is_due for n, is_due in zip(counts, due, strict=True)]
+        at_mark = bool(marks) and marks[0] <= upcoming + 1e-9
+        while marks and marks[0] <= upcoming + 1e-9:
+            marks.pop(0)
+        yield StepTime(upcoming, due[0] or at_mark, due[1], due[2])
+
+
+class PlantProcess:
+    """Owns the plant's steps of one site.
+
+    Each worker's energy is an exact integral, so the mean power of a step conserves energy whatever happened inside it; steps
+    end at each grid boundary, so no step straddles a change of the limit.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        site: SiteRuntime,
+        recorder: SiteRecorder,
+        times: Iterator[StepTime],
+        horizon_s: float,
+        after_step: Callable[[StepTime], None],
+    ):
+        self._clock = clock
+        self._site = site
+        self._recorder = recorder
+        self._times = times
+        self._horizon_s = horizon_s
+        self._after_step = after_step
+        self._last_s = 0.0
+        self._power_w = np.zeros(len(site.stations))
+        self._busy = np.zeros(len(site.stations))
+        self._settled = False
+        self.means = Means()
+        self._station_racks = [sorted(rack for rack, _ in station.racks) for station in site.stations]
+        self._limits = [1.0] * len(site.stations)
+        self._breach = False
+
+    def begin(self) -> None:
+        """Ask for the first step."""
+        self._schedule()
+
+    def _schedule(self) -> None:
+        upcoming = next(self._times)
+        self._upcoming = upcoming
+        if upcoming.time_s < self._horizon_s:
+            self._clock.at(upcoming.time_s, self._step_event)
+
+    def _step_event(self, _: Any) -> None:
+        self._step_and_record(self._upcoming)
+        self._schedule()
+
+    def finish(self) -> None:
+        """The last step, to the horizon, once everything before it has been played."""
+        self._step_and_record(self._upcoming)
+
+    def _step_and_record(self, due: StepTime) -> None:
+        self.step(due.time_s)
+        if due.record:
+            self._recorder.write_power()
+        if due.record_workers:
+            self._recorder.write_workers(due.time_s, self._site.stations, self._site.network)
+        self._after_step(due)
+
+    def step(self, to_s: float) -> PlantStep:
+        """Advance the plant to `to_s` on what the stations have used since the last step."""
+        site = self._site
+        span_s = to_s - self._last_s
+        tokens_out = 0.0
+        means = self.means
+        for place, station in enumerate(site.stations):
+            now = station.worker.progress(to_s)
+            last, station.last = station.last, now
+            used_j = now.energy_j - last.energy_j
+            busy_s = now.busy_s - last.busy_s
+            tokens = now.output_tokens - last.output_tokens
+            self._power_w[place] = used_j / span_s / station.worker.spec.gpus
+            self._busy[place] = busy_s / span_s
+            tokens_out += tokens
+            pool = station.pool
+            means.pool_gpu_j[pool] = means.pool_gpu_j.get(pool, 0.0) + used_j
+            means.pool_busy_s[pool] = means.pool_busy_s.get(pool, 0.0) + busy_s
+            means.pool_tokens[pool] = means.pool_tokens.get(pool, 0.0) + tokens
+        rack_gpu_w, rack_it_w, hottest_w = site.loads.power(self._power_w, self._busy)
+        dry_c, wet_c = site.weather.at(to_s)
+        if not self._settled:
+            site.plant.settle(rack_it_w, dry_c, wet_c)
+            self._settled = True
+        limit_w = site.feed.limit_w(self._last_s)
+        target_w = site.feed.target_w(self._last_s, to_s)
+        level_w = limit_w if target_w is None else min(limit_w, target_w)
+        order = BatteryOrder.follow(level_w, site.recharge_w) if site.following else BatteryOrder.hold()
+        step = site.plant.advance(to_s, rack_it_w, hottest_w, dry_c, wet_c, order)
+        gpu_w = float(rack_gpu_w.sum())
+        means.span_s += span_s
+        means.utility_j += step.utility_w * span_s
+        means.it_j += step.it_w * span_s
+        means.gpu_j += gpu_w * span_s
+        means.battery_j += step.battery_w * span_s
+        self._last_s = to_s
+        self._recorder.add(step, gpu_w, tokens_out * site.represent, target_w)
+        self._watch_limit(to_s, step.utility_w, level_w)
+        self._throttle(to_s, step)
+        return step
+
+    def _watch_limit(self, now_s: float, utility_w: float, level_w: float) -> None:
+        above = utility_w > level_w * (1 + 1e-6)
+        if above != self._breach:
+            self._breach = above
+            kind = "limit_exceeded" if above else "limit_kept_again"
+            self._recorder.event(now_s, kind, "feed", f"meter {utility_w / 1e3:.1f} kW, limit {level_w / 1e3:.1f} kW")
+
+    def _throttle(self, now_s: float, step: PlantStep) -> None:
+        """Heat takes the clock: each station runs no faster than the hottest of its racks allows."""
+        allowed = step.rack_clock_limit
+        if not np.all(np.isfinite(allowed)):
+            raise SimulationError(f"site {self._site.name}: no clock limit is known for a rack at {now_s:g} s")
+        for place, station in enumerate(self._site.stations):
+            limit = min(float(allowed[rack]) for rack in self._station_racks[place])
+            if abs(limit - self._limits[place]) > 1e-3 or (limit == 1.0 and self._limits[place] != 1.0):
+                if (limit < 1.0) != (self._limits[place] < 1.0):
+                    kind = "thermal_throttle" if limit < 1.0 else "thermal_release"
+                    self._recorder.event(now_s, kind, station.worker.name, f"clock limited to {limit:.3f}")
+                self._limits[place] = limit
+                station.worker.set_power(now_s, thermal_limit=limit)
+                station.touched()

@@ -1,0 +1,153 @@
+"""Rows of a site's time series: power and heat as means between record times, workers and fabric more coarsely."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from twin.engine.station import Station
+from twin.errors import SimulationError
+from twin.fabric import Network
+from twin.facility import PlantStep
+from twin.recording import RunDirectory
+from twin.serving import Progress
+
+
+@dataclass(slots=True)
+class _Sums:
+    span_s: float = 0.0
+    utility_j: float = 0.0
+    it_j: float = 0.0
+    cooling_j: float = 0.0
+    conversion_loss_j: float = 0.0
+    shelf_loss_j: float = 0.0
+    battery_j: float = 0.0
+    generator_j: float = 0.0
+    other_j: float = 0.0
+    gpu_j: float = 0.0
+    tokens: float = 0.0
+    target_w: float | None = None
+
+
+class SiteRecorder:
+    """Writes the rows of one site as the run goes; a plant step that is not at a record time is averaged into the next row."""
+
+    def __init__(self, site: str, output: RunDirectory, contract_w: float):
+        self._site = site
+        self._power = output.writer("power")
+        self._thermal = output.writer("thermal")
+        self._workers = output.writer("workers")
+        self._fabric = output.writer("fabric")
+        self._events = output.writer("events")
+        self._contract_w = contract_w
+        self._step: PlantStep | None = None
+        self._sums = _Sums()
+        self._last_progress: dict[str, tuple[Progress, int]] = {}
+        self._last_fabric: dict[str, tuple[float, int, float]] = {}
+        self._last_worker_s = 0.0
+        self.shelf_loss_j = 0.0
+        self.peak_utility_w = 0.0
+
+    def event(self, time_s: float, kind: str, subject: str, detail: str) -> None:
+        """Something happened."""
+        self._events.append((time_s, self._site, kind, subject, detail))
+
+    def add(self, step: PlantStep, gpu_w: float, tokens: float, target_w: float | None) -> None:
+        """Take a plant step into the next row."""
+        sums = self._sums
+        span_s = step.duration_s
+        if sums.span_s and (sums.target_w is None) != (target_w is None):
+            raise SimulationError(f"site {self._site}: a record at {step.end_s:g} s straddles the start or end of a load target")
+        sums.span_s += span_s
+        sums.utility_j += step.utility_w * span_s
+        sums.it_j += step.it_w * span_s
+        sums.cooling_j += step.cooling_w * span_s
+        sums.conversion_loss_j += step.conversion_loss_w * span_s
+        sums.shelf_loss_j += step.shelf_loss_w * span_s
+        sums.battery_j += step.battery_w * span_s
+        sums.generator_j += step.generator_w * span_s
+        sums.other_j += step.other_w * span_s
+        sums.gpu_j += gpu_w * span_s
+        sums.tokens += tokens
+        if target_w is not None:
+            sums.target_w = target_w if sums.target_w is None else min(sums.target_w, target_w)
+        self.shelf_loss_j += step.shelf_loss_w * span_s
+        self.peak_utility_w = max(self.peak_utility_w, step.utility_w)
+        self._step = step
+
+    def write_power(self) -> None:
+        """A row of power and one of each loop, over the plant steps since the last."""
+        sums, step = self._sums, self._step
+        assert step is not None
+        s = sums.span_s
+        self._power.append(
+            (
+                step.end_s,
+                self._site,
+                sums.utility_j / s,
+                sums.it_j / s,
+                sums.cooling_j / s,
+                sums.conversion_loss_j / s,
+                sums.battery_j / s,
+                sums.generator_j / s,
+                self._contract_w,
+                sums.target_w,
+                step.battery_soc_frac if step.battery_soc_frac is not None else 0.0,
+                sums.other_j / s,
+                sums.shelf_loss_j / s,
+                sums.gpu_j / s,
+                (sums.it_j - sums.gpu_j) / s,
+                sums.tokens / s,
+            )
+        )
+        for loop in step.loops:
+            self._thermal.append(
+                (
+                    step.end_s,
+                    self._site,
+                    loop.name,
+                    loop.supply_c,
+                    loop.return_c,
+                    loop.flow_kg_per_s,
+                    loop.heat_w,
+                    loop.gpu_max_c,
+                    loop.throttled_frac,
+                )
+            )
+        self._sums = _Sums()
+
+    def write_workers(self, time_s: float, stations: list[Station], network: Network) -> None:
+        """A row for each instance and kind of link, over the time since the last such rows."""
+        span_s = time_s - self._last_worker_s
+        self._last_worker_s = time_s
+        for station in stations:
+            worker = station.worker
+            now = station.last
+            last, preemptions = self._last_progress.get(worker.name, (Progress(0.0, 0.0, 0.0, 0.0, 0.0, 0.0), 0))
+            self._last_progress[worker.name] = (now, worker.preemptions)
+            busy_s = now.busy_s - last.busy_s
+            decode_batch = (now.decode_batch_s - last.decode_batch_s) / busy_s if busy_s > 0 else 0.0
+            self._workers.append(
+                (
+                    time_s,
+                    self._site,
+                    worker.name,
+                    station.pool,
+                    worker.spec.role,
+                    busy_s / span_s,
+                    decode_batch,
+                    len(worker.running) + len(worker.prefilling),
+                    len(worker.waiting),
+                    worker.pinned_tokens / worker.spec.kv_capacity_tokens,
+                    worker.stepper.clock,
+                    worker.stepper.cap_w,
+                    (now.energy_j - last.energy_j) / span_s,
+                    (now.output_tokens - last.output_tokens) / span_s,
+                    (now.prefill_tokens - last.prefill_tokens) / span_s,
+                    worker.preemptions - preemptions,
+                )
+            )
+        for link in network.link_classes:
+            size, transfers, busy_s = self._last_fabric.get(link.name, (0.0, 0, 0.0))
+            self._last_fabric[link.name] = (link.bytes, link.transfers, link.busy_s)
+            moved = link.bytes - size
+            self._fabric.append((time_s, self._site, link.name, moved, link.transfers - transfers, (link.busy_s - busy_s) / span_s))

@@ -1,0 +1,199 @@
+"""Plays sessions: a call begins when those it waits for have finished in the twin and its tool or person is done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, Protocol
+
+from twin.engine.clock import Clock
+from twin.errors import SimulationError
+from twin.recording import TableWriter
+from twin.serving import Request
+from twin.workload import Session
+
+
+class Door(Protocol):
+    """A site's serving side, as far as sessions go."""
+
+    def can_serve(self, request: Request) -> bool: ...
+
+    def accept(self, request: Request) -> None: ...
+
+    def warm(self, key: int, tokens: int) -> None: ...
+
+    def forget(self, key: int) -> None: ...
+
+
+class SessionRun:
+    """A session on its way: which calls still wait for how many others, and what it has used so far."""
+
+    __slots__ = ("calls_made", "children", "last_of_agent", "left", "missing", "request_ids", "session", "start_s", "tokens", "tool_s")
+
+    def __init__(self, session: Session):
+        calls = session.calls
+        self.session = session
+        self.missing = [len(call.after) for call in calls]
+        self.children: list[list[int]] = [[] for _ in calls]
+        self.last_of_agent: dict[int, int] = {}
+        for index, call in enumerate(calls):
+            self.last_of_agent[call.agent] = index
+            for before in call.after:
+                self.children[before].append(index)
+        self.request_ids: dict[int, int] = {}
+        self.left = len(calls)
+        self.calls_made = 0
+        self.tool_s = 0.0
+        self.tokens = 0
+        self.start_s: float | None = None
+
+
+#: Agents of one session that the cache tells apart.
+_AGENTS = 1 << 16
+
+
+class SessionRunner:
+    """The closed loop of one site's sessions. Counts what it has accepted, so that a lost request shows."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        door: Door,
+        site: str,
+        ids: Iterator[int],
+        front_end_s: float,
+        requests: TableWriter,
+        sessions: TableWriter,
+    ):
+        self._clock = clock
+        self._door = door
+        self._site = site
+        self._ids = ids
+        self._front_end_s = front_end_s
+        self._requests = requests
+        self._sessions = sessions
+        self._active: dict[int, SessionRun] = {}
+        self.accepted = 0
+        self.completed = 0
+        self.rejected = 0
+        self.finished_tokens = 0
+
+    def begin(self, session: Session) -> None:
+        """A session enters now."""
+        run = SessionRun(session)
+        self._active[session.session_id] = run
+        if session.warm_tokens:
+            self._door.warm(session.session_id * _AGENTS, session.warm_tokens)
+        roots = [index for index, missing in enumerate(run.missing) if not missing]
+        if not roots:
+            raise SimulationError(f"session {session.session_id} has no call that could begin")
+        for index in roots:
+            self._begin_call(run, index, self._clock.now_s)
+
+    def _begin_call(self, run: SessionRun, index: int, ready_s: float) -> None:
+        """Everything the call waited for is done: after its tool or person, and the front end, it reaches the router."""
+        arrival_s = ready_s + run.session.calls[index].wait_s
+        self._clock.at(arrival_s + self._front_end_s, partial(self._arrive, run, index, arrival_s))
+
+    def _arrive(self, run: SessionRun, index: int, arrival_s: float, _: Any) -> None:
+        session = run.session
+        call = session.calls[index]
+        if call.tool:
+            run.tool_s += call.wait_s
+        if run.start_s is None:
+            run.start_s = arrival_s
+        request_id = next(self._ids)
+        run.request_ids[index] = request_id
+        run.calls_made += 1
+        request = Request(
+            request_id,
+            arrival_s,
+            call.input_tokens,
+            call.output_tokens,
+            tier=session.tier,
+            shared_prefix_tokens=call.shared_prefix_tokens,
+            cache_key=session.session_id * _AGENTS + call.agent,
+            keep_cache=run.last_of_agent[call.agent] != index,
+            session=run,
+            call_index=index,
+            parent_id=max((run.request_ids[i] for i in call.after), default=None) if call.after else None,
+        )
+        if self._door.can_serve(request):
+            self.accepted += 1
+            self._door.accept(request)
+        else:
+            self._reject(request, run)
+
+    def finished(self, request: Request) -> None:
+        """A request has sent its last token: book it and begin what waited for it."""
+        run: SessionRun = request.session
+        index = request.call_index
+        finish_s = request.finish_s
+        assert finish_s is not None
+        self.completed += 1
+        self.finished_tokens += request.output_tokens
+        self._write(request, "completed", request.output_tokens, request.energy_j)
+        run.tokens += request.output_tokens
+        run.left -= 1
+        if not request.keep_cache:
+            self._door.forget(request.cache_key)
+        for child in run.children[index]:
+            run.missing[child] -= 1
+            if not run.missing[child]:
+                self._begin_call(run, child, finish_s)
+        if not run.left:
+            del self._active[run.session.session_id]
+            self._write_session(run, finish_s, "completed")
+
+    def _reject(self, request: Request, run: SessionRun) -> None:
+        """No instance can hold the call: refused before acceptance; what would follow in the session never comes."""
+        self.rejected += 1
+        self._write(request, "rejected", 0, 0.0)
+        if self._active.pop(run.session.session_id, None) is not None:
+            self._write_session(run, None, "rejected")
+
+    def still_in_flight(self, request: Request, emitted: int, energy_j: float) -> None:
+        """Book a request that the horizon finds unfinished."""
+        self._write(request, "in_flight", emitted, energy_j)
+        request.session.tokens += emitted
+
+    def close(self) -> None:
+        """Book the sessions that the horizon finds unfinished, if they have made a call."""
+        for run in self._active.values():
+            if run.calls_made:
+                self._write_session(run, None, "in_flight")
+
+    def _write(self, request: Request, outcome: str, output_tokens: int, energy_j: float) -> None:
+        arrival_s, first_s, finish_s = request.arrival_s, request.first_token_s, request.finish_s
+        session: Session = request.session.session
+        done = finish_s is not None and first_s is not None
+        self._requests.append(
+            (
+                request.request_id,
+                session.session_id,
+                request.parent_id,
+                session.calls[request.call_index].depth,
+                self._site,
+                request.tier,
+                arrival_s,
+                request.admitted_s,
+                first_s,
+                finish_s,
+                request.input_tokens,
+                request.cached_tokens,
+                output_tokens,
+                request.prefill_worker,
+                request.decode_worker,
+                outcome,
+                None if first_s is None else first_s - arrival_s,
+                (finish_s - first_s) / (output_tokens - 1) if done and output_tokens > 1 else None,  # type: ignore[operator]
+                None if finish_s is None else finish_s - arrival_s,
+                energy_j,
+                request.preemptions,
+            )
+        )
+
+    def _write_session(self, run: SessionRun, finish_s: float | None, outcome: str) -> None:
+        session = run.session
+        row = (session.session_id, self._site, session.tier, run.start_s, finish_s, run.calls_made)
+        self._sessions.append((*row, session.sub_agents, run.tool_s, run.tokens, outcome))

@@ -1,0 +1,73 @@
+"""One site at run time: its stations, their GPUs on racks, its plant, its feed and the battery's orders."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twin.engine.dispatcher import Dispatcher
+from twin.engine.session_runner import SessionRunner
+from twin.engine.station import Station
+from twin.fabric import Network
+from twin.facility import Plant, Weather
+from twin.grid import FeedSchedule
+from twin.performance import GpuPower
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(slots=True)
+class RackLoads:
+    """What the racks of a site draw besides what their stations do: arrays of shape (racks,).
+
+    `gpus_on` (racks, stations) counts the GPUs that each station, with all it stands for, has on each rack.
+    """
+
+    gpus: Floats
+    gpus_on: Floats
+    idle_gpu_w: Floats
+    other_idle_w: Floats
+    other_busy_w: Floats
+    fabric_w: Floats
+
+    def power(self, per_gpu_w: Floats, busy_frac: Floats) -> tuple[Floats, Floats, Floats]:
+        """GPU power, IT power and hottest GPU power of each rack, from each station's mean power per GPU and busy share."""
+        unused = self.gpus - self.gpus_on.sum(axis=1)
+        gpu_w = self.gpus_on @ per_gpu_w + unused * self.idle_gpu_w
+        busy = (self.gpus_on @ busy_frac) / self.gpus
+        other_w = self.other_idle_w + busy * (self.other_busy_w - self.other_idle_w) + self.fabric_w
+        hottest_w = np.maximum(np.max(np.where(self.gpus_on > 0, per_gpu_w, 0.0), axis=1), self.idle_gpu_w)
+        return gpu_w, gpu_w + other_w, hottest_w
+
+
+@dataclass(slots=True)
+class PoolRuntime:
+    """The stations of a pool and the power model of their GPUs."""
+
+    name: str
+    stations: list[Station]
+    power: GpuPower
+    cap_min_w: float
+    real_gpus: int
+
+
+@dataclass(slots=True)
+class SiteRuntime:
+    """Everything of one site that the engine's processes work on."""
+
+    name: str
+    pools: list[PoolRuntime]
+    stations: list[Station]
+    dispatcher: Dispatcher
+    runner: SessionRunner
+    network: Network
+    plant: Plant
+    weather: Weather
+    feed: FeedSchedule
+    loads: RackLoads
+    represent: int
+    #: The battery's standing order: follow the level in force, or rest.
+    following: bool = False
+    recharge_w: float = 0.0

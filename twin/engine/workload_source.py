@@ -1,0 +1,45 @@
+"""The workload section of a scenario to a source of sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from twin.schema.scenario import Scenario
+from twin.schema.workload import AgentWorkload, Arrivals, ChatWorkload, FixedWorkload, GammaArrivals, PoissonArrivals
+from twin.workload import (
+    AgentGenerator,
+    ChatGenerator,
+    FixedGenerator,
+    Gamma,
+    Intake,
+    Poisson,
+    Profile,
+    Replay,
+    Session,
+    WarmStart,
+)
+from twin.workload import Arrivals as ArrivalProcess
+
+
+def arrival_process(arrivals: Arrivals) -> ArrivalProcess:
+    """The arrival process that a scenario describes."""
+    if isinstance(arrivals, PoissonArrivals):
+        return Poisson(arrivals.rate)
+    if isinstance(arrivals, GammaArrivals):
+        return Gamma(arrivals.rate, arrivals.burstiness)
+    return Profile(tuple((point.time, point.rate) for point in arrivals.profile))
+
+
+def sessions(scenario: Scenario) -> Iterator[Session]:
+    """The sessions of the whole factory, in order of arrival, thinned by `represent`. Raises InputError for a bad trace."""
+    work = scenario.workload
+    seed, represent, horizon_s = scenario.seed, scenario.represent, scenario.horizon
+    if isinstance(work, AgentWorkload | ChatWorkload | FixedWorkload):
+        intake = Intake(arrival_process(work.arrivals), seed, horizon_s, work.tiers, represent, work.sessions)
+        if isinstance(work, AgentWorkload):
+            warm = WarmStart() if work.warm_start else None
+            return AgentGenerator(intake, warm_start=warm, think_time_scale=work.think_time_scale).sessions()
+        if isinstance(work, ChatWorkload):
+            return ChatGenerator(intake).sessions()
+        return FixedGenerator(intake, input_tokens=work.input_tokens, output_tokens=work.output_tokens).sessions()
+    raise NotImplementedError

@@ -1,0 +1,253 @@
+"""The plant of one site: from the racks' DC bus to the meter in watts, and to the sky in degrees."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from twin.errors import SimulationError
+from twin.facility.battery import Battery, BatteryOrder
+from twin.facility.cooling import Cooling, CoolingStep, Floats
+from twin.facility.racks import Racks
+from twin.facility.spec import PlantSpec
+from twin.facility.weather import check_air
+
+
+@dataclass(frozen=True, slots=True)
+class LoopState:
+    """A loop or circuit at the end of a step; `gpu_max_c` is None where no GPU hangs on it.
+
+    `heat_w` is the heat that entered in the step, its mover's included; `throttled_frac` the share of its racks whose clock
+    is held down for heat.
+    """
+
+    name: str
+    supply_c: float
+    return_c: float
+    flow_kg_per_s: float
+    heat_w: float
+    gpu_max_c: float | None
+    throttled_frac: float
+
+
+@dataclass(frozen=True, slots=True)
+class PlantStep:
+    """Mean powers over a step and the state at its end.
+
+    utility_w + battery_w + generator_w = it_w + cooling_w + conversion_loss_w + other_w. `cooling_w` = pumps + fans + chillers.
+    `battery_w` is what leaves the battery's store (above zero: discharging) and its inverter's loss is part of the conversion
+    loss; `battery_short_w` is what its order asked for beyond its feasible range or the site's own load (nothing is exported),
+    with the order's sign; `battery_soc_frac` is 0 without a battery. `generator_w` is 0: no plant has generators yet.
+    `rack_clock_limit` (racks,) is the relative clock that heat allows.
+    """
+
+    end_s: float
+    duration_s: float
+    it_w: float
+    cooling_w: float
+    pump_w: float
+    fan_w: float
+    chiller_w: float
+    shelf_loss_w: float
+    ups_loss_w: float
+    transformer_loss_w: float
+    battery_loss_w: float
+    conversion_loss_w: float
+    other_w: float
+    battery_w: float
+    battery_short_w: float
+    generator_w: float
+    utility_w: float
+    battery_soc_frac: float
+    rack_clock_limit: Floats
+    _cooling: _CoolingState = field(repr=False)
+
+    @property
+    def loops(self) -> tuple[LoopState, ...]:
+        """Liquid loops in order, the hall's air, then the circuits. Built when asked for: most steps are not recorded."""
+        return self._cooling.states(self.rack_clock_limit)
+
+
+@dataclass(frozen=True, slots=True)
+class _CoolingState:
+    """What `PlantStep.loops` is made from; arrays are never written again after the step."""
+
+    racks: Racks
+    cooling: Cooling
+    supply_c: Floats
+    return_c: Floats
+    flow_frac: Floats
+    heat_w: Floats
+    gpu_c: Floats
+    circuits: tuple[tuple[float, float, float, float], ...]
+
+    def states(self, clock_limit: Floats) -> tuple[LoopState, ...]:
+        gpu_max_c, throttled_frac = self.racks.by_loop(self.gpu_c, clock_limit)
+        loops = [
+            LoopState(loop.name, supply, back, flow * loop.flow_max_kg_per_s, heat, hottest, throttled)
+            for loop, supply, back, flow, heat, hottest, throttled in zip(
+                self.cooling.loops,
+                self.supply_c.tolist(),
+                self.return_c.tolist(),
+                self.flow_frac.tolist(),
+                self.heat_w.tolist(),
+                gpu_max_c,
+                throttled_frac,
+                strict=True,
+            )
+        ]
+        for circuit, (supply, back, flow, heat) in zip(self.cooling.circuits, self.circuits, strict=True):
+            loops.append(LoopState(circuit.spec.name, supply, back, flow * circuit.spec.flow_max_kg_per_s, heat, None, 0.0))
+        return tuple(loops)
+
+
+@dataclass(slots=True)
+class PlantEnergy:
+    """Totals since the start, in J. `battery_j` left the store; heat goes in with everything drawn, and out to the sky."""
+
+    utility_j: float = 0.0
+    it_j: float = 0.0
+    cooling_j: float = 0.0
+    conversion_loss_j: float = 0.0
+    battery_j: float = 0.0
+    generator_j: float = 0.0
+    other_j: float = 0.0
+    heat_in_j: float = 0.0
+    heat_rejected_j: float = 0.0
+    heat_stored_j: float = 0.0
+
+    @property
+    def balance_residual_frac(self) -> float:
+        """|supplied - used| / used; 0 before the first step."""
+        used = self.it_j + self.cooling_j + self.conversion_loss_j + self.other_j
+        return abs(self.utility_j + self.battery_j + self.generator_j - used) / used if used else 0.0
+
+    @property
+    def heat_residual_frac(self) -> float:
+        """|heat in - rejected - stored| / heat in; 0 before the first step."""
+        rest = self.heat_in_j - self.heat_rejected_j - self.heat_stored_j
+        return abs(rest) / self.heat_in_j if self.heat_in_j else 0.0
+
+
+class Plant:
+    """Racks, conversion chain, loops, circuits and battery of a site. It knows no clock but the time it was last told."""
+
+    def __init__(self, spec: PlantSpec, start_s: float = 0.0):
+        self.spec = spec
+        self.now_s = start_s
+        self.racks = Racks(spec)
+        self.cooling = Cooling(spec)
+        self.battery = Battery(spec.battery) if spec.battery is not None else None
+        self.energy = PlantEnergy()
+        self._stored_from_j = self.cooling.stored_j()
+
+    def settle(self, rack_it_w: Floats, dry_bulb_c: float, wet_bulb_c: float) -> None:
+        """Put loops and circuits into the steady state of this load (racks,) and air, without counting any energy.
+
+        For a run that starts in the middle of a day. Raises SimulationError once time has passed.
+        """
+        if self.energy.heat_in_j:
+            raise SimulationError("a plant can be settled before its first step only")
+        self.cooling.settle(self._heat(rack_it_w)[0], dry_bulb_c, wet_bulb_c)
+        self._stored_from_j = self.cooling.stored_j()
+
+    def advance(
+        self,
+        to_s: float,
+        rack_it_w: Floats,
+        gpu_max_w: Floats,
+        dry_bulb_c: float,
+        wet_bulb_c: float,
+        battery: BatteryOrder,
+    ) -> PlantStep:
+        """Go on to `to_s` with each rack's mean DC power (racks,) and its hottest GPU's power (racks,) over the step.
+
+        Raises SimulationError for time that does not advance, a power that is negative, not finite or beyond a rating, a
+        battery order without a battery, and InputError for air that no weather has.
+        """
+        duration_s = to_s - self.now_s
+        if not (duration_s > 0 and math.isfinite(duration_s)):
+            raise SimulationError(f"plant {self.spec.name}: cannot advance from {self.now_s!r} s to {to_s!r} s")
+        check_air(dry_bulb_c, wet_bulb_c)
+        heat_w, it_w, shelf_loss_w, ups_loss_w = self._heat(rack_it_w)
+        cooling = self.cooling.advance(duration_s, heat_w, dry_bulb_c, wet_bulb_c)
+        cooling_w = cooling.total_w
+        site_w = it_w + shelf_loss_w + ups_loss_w + cooling_w + self.spec.other_w
+        store_w, battery_loss_w, short_w = self._run_battery(battery, duration_s, site_w)
+        behind_w = max(0.0, site_w - store_w + battery_loss_w)
+        transformer_loss_w = self.spec.transformer.loss_w(behind_w)
+        gpu_c = self.racks.heat_up(duration_s, gpu_max_w, self.cooling.supply_c)
+        self.now_s = to_s
+        conversion_loss_w = shelf_loss_w + ups_loss_w + transformer_loss_w + battery_loss_w
+        step = PlantStep(
+            to_s,
+            duration_s,
+            it_w,
+            cooling_w,
+            cooling.pump_w,
+            cooling.hall_fan_w + cooling.outdoor_fan_w,
+            cooling.chiller_w,
+            shelf_loss_w,
+            ups_loss_w,
+            transformer_loss_w,
+            battery_loss_w,
+            conversion_loss_w,
+            self.spec.other_w,
+            store_w,
+            short_w,
+            0.0,
+            behind_w + transformer_loss_w,
+            self.battery.soc_frac if self.battery is not None else 0.0,
+            self.racks.clock_limit,
+            self._cooling_state(gpu_c),
+        )
+        self._count(step, cooling)
+        return step
+
+    def _cooling_state(self, gpu_c: Floats) -> _CoolingState:
+        cooling = self.cooling
+        circuits = tuple((c.supply_c, c.return_c, c.flow_frac, c.heat_w) for c in cooling.circuits)
+        return _CoolingState(
+            self.racks, cooling, cooling.supply_c, cooling.return_c, cooling.flow_frac, cooling.heat_w, gpu_c, circuits
+        )
+
+    def _heat(self, rack_it_w: Floats) -> tuple[Floats, float, float, float]:
+        """(heat into each loop (loops,), IT power, shelf loss, UPS loss). The UPS and the fixed loads warm the hall's air."""
+        heat_w, it_w, drawn_w = self.racks.heat(rack_it_w)
+        ups_loss_w = self.spec.ups.loss_w(drawn_w)
+        heat_w[-1] += ups_loss_w + self.spec.other_w
+        return heat_w, it_w, drawn_w - it_w, ups_loss_w
+
+    def _run_battery(self, order: BatteryOrder, duration_s: float, site_w: float) -> tuple[float, float, float]:
+        """(power out of the store, inverter loss, what the order asked for in vain). Nothing is exported."""
+        if self.battery is None:
+            if order.mode != "hold":
+                raise SimulationError(f"plant {self.spec.name}: there is no battery to {order.mode}")
+            return 0.0, 0.0, 0.0
+        if order.mode == "hold":
+            return 0.0, 0.0, 0.0
+        if order.mode == "power":
+            asked_w = order.power_w
+        else:
+            spare_w = self.spec.transformer.output_for_input_w(order.limit_w) - site_w
+            asked_w = -min(spare_w, order.recharge_w) if spare_w > 0 else -spare_w
+        lowest_w, highest_w = self.battery.feasible_range(duration_s)
+        given_w = min(max(asked_w, lowest_w), highest_w, site_w)
+        store_w, loss_w = self.battery.set_power(given_w, duration_s)
+        # a follower that finds the battery full is not short of anything: it may recharge, it need not
+        short_w = 0.0 if order.mode == "follow" and asked_w <= 0 else asked_w - given_w
+        return store_w, loss_w, short_w
+
+    def _count(self, step: PlantStep, cooling: CoolingStep) -> None:
+        energy, duration_s = self.energy, step.duration_s
+        energy.utility_j += step.utility_w * duration_s
+        energy.it_j += step.it_w * duration_s
+        energy.cooling_j += step.cooling_w * duration_s
+        energy.conversion_loss_j += step.conversion_loss_w * duration_s
+        energy.battery_j += step.battery_w * duration_s
+        energy.other_j += step.other_w * duration_s
+        energy.heat_in_j += (step.it_w + step.cooling_w + step.conversion_loss_w + step.other_w) * duration_s
+        # transformer and battery stand outdoors; so do the dry coolers' fans and the chillers
+        outdoors_w = step.transformer_loss_w + step.battery_loss_w + cooling.outdoor_fan_w + cooling.chiller_w
+        energy.heat_rejected_j += (cooling.rejected_w + outdoors_w) * duration_s
+        energy.heat_stored_j = self.cooling.stored_j() - self._stored_from_j

@@ -1,0 +1,107 @@
+"""All racks of a site as arrays: shelf losses, heat by loop, die temperatures, throttling."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from twin.errors import SimulationError
+from twin.facility.cooling import Floats
+from twin.facility.spec import PlantSpec, RackSpec
+
+#: how fast the firmware moves the clock towards what the die temperature allows; assumed, die time constants are near it.
+THROTTLE_RESPONSE_S = 2.0
+
+
+class Racks:
+    """Racks in the order of the spec's groups. Loop numbers are those of the liquid loops, then the hall's air."""
+
+    def __init__(self, spec: PlantSpec):
+        groups = spec.racks
+        counts = [group.count for group in groups]
+        self.count = sum(counts)
+        loops = {loop.name: i for i, loop in enumerate(spec.loops)}
+        self._loop_count = len(loops) + 1
+
+        def each(value: list[float]) -> Floats:
+            return np.repeat(np.array(value, dtype=np.float64), counts)
+
+        self._name = spec.name
+        self._groups = groups
+        self._rated_w = each([group.shelf.rated_w for group in groups])
+        self._shelf_fixed_w = each([group.shelf.rated_w * group.shelf.loss_fixed_frac for group in groups])
+        self._shelf_linear = each([1 + group.shelf.loss_linear_frac for group in groups])
+        self._shelf_quadratic_per_w = each([group.shelf.loss_quadratic_frac / group.shelf.rated_w for group in groups])
+        self._liquid_frac = each([group.liquid_heat_frac for group in groups])
+        self._loop = np.repeat([loops[g.loop] if g.loop is not None else len(loops) for g in groups], counts)
+        self._resistance = each([group.gpu_resistance_k_per_w for group in groups])
+        self._throttle_c = each([group.gpu_throttle_c for group in groups])
+        self._clock_min = each([group.gpu_clock_min_frac for group in groups])
+        self._order = np.argsort(self._loop, kind="stable")
+        self._used_loops, self._starts = np.unique(self._loop[self._order], return_index=True)
+        self.clock_limit: Floats = np.ones(self.count)
+        self._throttling = False
+
+    def heat(self, it_w: Floats) -> tuple[Floats, float, float]:
+        """(heat into each loop, sum of DC power, sum of what the shelves draw) for the racks' DC power (racks,), in W.
+
+        Raises SimulationError for a wrong shape, a power below zero or not finite, or one above its shelves' rating.
+        """
+        if it_w.shape != (self.count,):
+            raise SimulationError(f"plant {self._name}: {self.count} rack powers are due, not an array of shape {it_w.shape}")
+        if not ((it_w >= 0) & (it_w <= self._rated_w)).all():
+            self._refuse(it_w)
+        drawn_w = (it_w * self._shelf_quadratic_per_w + self._shelf_linear) * it_w + self._shelf_fixed_w
+        liquid_w = drawn_w * self._liquid_frac
+        heat_w: Floats = np.asarray(np.bincount(self._loop, liquid_w, self._loop_count), dtype=np.float64)
+        total_w = float(np.add.reduce(drawn_w))
+        heat_w[-1] = total_w - float(np.add.reduce(heat_w))  # the air takes what no liquid does
+        return heat_w, float(np.add.reduce(it_w)), total_w
+
+    def heat_up(self, duration_s: float, gpu_max_w: Floats, supply_c: Floats) -> Floats:
+        """Die temperature of each rack's hottest GPU (racks,), and the clock limits that follow from it.
+
+        While a die is too hot its clock limit moves by the square root of allowed over actual power, which converges for any
+        power law between the first and the fourth power of the clock. Raises SimulationError for a bad GPU power.
+        """
+        if gpu_max_w.shape != (self.count,) or not 0 <= np.minimum.reduce(gpu_max_w) <= np.maximum.reduce(gpu_max_w) < math.inf:
+            raise SimulationError(f"plant {self._name}: the hottest GPU's power of {self.count} racks is due, at least 0 W each")
+        coolant_c = supply_c[self._loop]
+        gpu_c = coolant_c + self._resistance * gpu_max_w
+        if self._throttling or (gpu_c > self._throttle_c).any():
+            allowed_w = np.maximum(self._throttle_c - coolant_c, 0.0) / self._resistance
+            ratio = np.minimum(np.sqrt(allowed_w / np.maximum(gpu_max_w, 1.0)), 2.0)
+            limit = self.clock_limit
+            moved = limit * (1 + (ratio - 1) * -math.expm1(-duration_s / THROTTLE_RESPONSE_S))
+            # a new array: the last step still hands out the old one
+            self.clock_limit = np.minimum(np.maximum(moved, self._clock_min), 1.0)
+            self._throttling = bool((self.clock_limit < 1).any())
+        return gpu_c
+
+    def by_loop(self, gpu_c: Floats, clock_limit: Floats) -> tuple[list[float | None], list[float]]:
+        """(hottest die, share of racks held down for heat) by loop; None and 0 for a loop without GPUs."""
+        hottest: list[float | None] = [None] * self._loop_count
+        throttled = [0.0] * self._loop_count
+        hottest_used = np.maximum.reduceat(gpu_c[self._order], self._starts).tolist()
+        slow = np.bincount(self._loop, clock_limit < 1, self._loop_count)
+        for loop, temperature, racks in zip(
+            self._used_loops.tolist(), hottest_used, np.bincount(self._loop)[self._used_loops].tolist(), strict=True
+        ):
+            hottest[loop] = temperature
+            throttled[loop] = float(slow[loop]) / racks
+        return hottest, throttled
+
+    def _refuse(self, it_w: Floats) -> None:
+        rack = int(np.flatnonzero(~((it_w >= 0) & (it_w <= self._rated_w)))[0])
+        raise SimulationError(
+            f"plant {self._name}: rack {rack} ({self._group_of(rack).name}) draws {it_w[rack]:,.0f} W of DC power, outside 0 to "
+            f"the {self._rated_w[rack]:,.0f} W of its power shelves"
+        )
+
+    def _group_of(self, rack: int) -> RackSpec:
+        for group in self._groups:
+            if rack < group.count:
+                return group
+            rack -= group.count
+        raise AssertionError("more racks than groups have")

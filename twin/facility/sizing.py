@@ -1,0 +1,118 @@
+"""Parts of the catalogue, sized for a site: catalogue part and design heat or rating in, spec out."""
+
+from __future__ import annotations
+
+import math
+
+from twin.catalog import Part
+from twin.errors import InputError
+from twin.facility.battery import BatterySpec
+from twin.facility.coolant import WATER, coolant
+from twin.facility.electrical import ElectricalElement
+from twin.facility.spec import ChillerSpec, CircuitSpec, LoopSpec
+
+#: specific heat of air at 20 to 40 C and 1 atm (ASHRAE Handbook, Fundamentals).
+AIR_J_PER_KG_K = 1006.0
+
+
+def element(part: Part, name: str, rated_w: float) -> ElectricalElement:
+    """A UPS or transformer of this total rating."""
+    return ElectricalElement.from_efficiencies(name, rated_w, part.numbers("load_frac"), part.numbers("efficiency_frac"))
+
+
+def power_shelf(part: Part, rack_rated_w: float) -> ElectricalElement:
+    """All power shelves of one rack: as many whole units as its rating times the part's redundancy needs."""
+    units = math.ceil(rack_rated_w * part.number("oversize_ratio") / part.number("rated_w") - 1e-9)
+    return element(part, part.name, units * part.number("rated_w"))
+
+
+def liquid_loop(part: Part, name: str, count: int, supply_c: float, circuit: str) -> LoopSpec:
+    """The rack side of `count` CDUs. Their circuit must supply `supply_c` less the part's approach at rated heat."""
+    return_c = part.number("return_intercept_c") + part.number("return_slope") * supply_c
+    range_k = return_c - supply_c
+    if range_k <= 0:
+        raise InputError(f"loop {name}: a supply of {supply_c:g} C is above what {part.name}'s racks give back ({return_c:g} C)")
+    specific_heat = coolant(part.text("coolant")).specific_heat_j_per_kg_k((supply_c + return_c) / 2)
+    conductance_w_per_k = count * part.number("rated_heat_w") / range_k
+    return LoopSpec(
+        name=name,
+        circuit=circuit,
+        supply_c=supply_c,
+        return_intercept_c=part.number("return_intercept_c"),
+        return_slope=part.number("return_slope"),
+        flow_max_kg_per_s=conductance_w_per_k / specific_heat,
+        flow_min_frac=part.number("flow_min_frac"),
+        specific_heat_j_per_kg_k=specific_heat,
+        heat_capacity_j_per_k=conductance_w_per_k * part.number("time_constant_s"),
+        mover_rated_w=count * part.number("pump_rated_w"),
+        effectiveness_frac=range_k / (range_k + part.number("approach_k")),
+    )
+
+
+def air_loop(part: Part, name: str, heat_w: float, circuit: str) -> LoopSpec:
+    """The hall's air through air handlers for `heat_w`. Its circuit must supply `air_water_supply_c(part)`."""
+    supply_c, range_k = part.number("supply_c"), part.number("range_k")
+    conductance_w_per_k = heat_w / range_k
+    return LoopSpec(
+        name=name,
+        circuit=circuit,
+        supply_c=supply_c,
+        return_intercept_c=range_k,
+        return_slope=1.0,
+        flow_max_kg_per_s=conductance_w_per_k / AIR_J_PER_KG_K,
+        flow_min_frac=part.number("flow_min_frac"),
+        specific_heat_j_per_kg_k=AIR_J_PER_KG_K,
+        heat_capacity_j_per_k=conductance_w_per_k * part.number("time_constant_s"),
+        mover_rated_w=heat_w * part.number("fan_power_frac"),
+        effectiveness_frac=range_k / (range_k + part.number("approach_k")),
+    )
+
+
+def air_water_supply_c(part: Part) -> float:
+    """Water temperature that the air handlers' circuit must supply."""
+    return part.number("supply_c") - part.number("approach_k")
+
+
+def chiller(part: Part, capacity_w: float) -> ChillerSpec:
+    """A chiller, or several, of this capacity."""
+    return ChillerSpec(
+        capacity_w,
+        part.number("carnot_frac"),
+        part.number("evaporator_approach_k"),
+        part.number("condenser_approach_k"),
+        part.number("lift_min_k"),
+    )
+
+
+def circuit(part: Part, name: str, supply_c: float, range_k: float, heat_w: float, assist: ChillerSpec | None) -> CircuitSpec:
+    """Facility water with dry coolers of `part` for `heat_w` at `range_k`, and the chiller that assists."""
+    specific_heat = WATER.specific_heat_j_per_kg_k(supply_c + range_k / 2)
+    conductance_w_per_k = heat_w / range_k
+    return CircuitSpec(
+        name=name,
+        supply_c=supply_c,
+        range_k=range_k,
+        flow_max_kg_per_s=conductance_w_per_k / specific_heat,
+        flow_min_frac=part.number("flow_min_frac"),
+        specific_heat_j_per_kg_k=specific_heat,
+        heat_capacity_j_per_k=conductance_w_per_k * part.number("time_constant_s"),
+        pump_rated_w=heat_w * part.number("pump_power_frac"),
+        effectiveness_frac=range_k / (range_k + part.number("approach_k")),
+        fan_rated_w=heat_w * part.number("fan_power_frac"),
+        wetting_frac=part.number("wetting_frac"),
+        wetting_start_c=part.number("wetting_start_c"),
+        chiller=assist,
+    )
+
+
+def battery(part: Part, capacity_j: float, power_w: float, floor_frac: float, initial_frac: float) -> BatterySpec:
+    """A site battery of this size; `power_w` is the limit in either direction at the site bus."""
+    return BatterySpec(
+        capacity_j,
+        power_w,
+        power_w,
+        part.number("discharge_efficiency_frac"),
+        part.number("charge_efficiency_frac"),
+        floor_frac,
+        initial_frac,
+    )

@@ -1,0 +1,179 @@
+"""What a site's plant is made of, as frozen dataclasses of plain values in SI; every inconsistency is an InputError."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+
+from twin.errors import InputError, did_you_mean
+from twin.facility.battery import BatterySpec
+from twin.facility.electrical import ElectricalElement
+
+
+def _check(owner: str, item: object, positive: tuple[str, ...], fraction: tuple[str, ...]) -> None:
+    for field in fields(item):  # type: ignore[arg-type]  # every caller passes a dataclass
+        value = getattr(item, field.name)
+        if isinstance(value, float | int) and not math.isfinite(value):
+            raise InputError(f"{owner}: {field.name} is {value!r}")
+    for name in positive:
+        if not getattr(item, name) > 0:
+            raise InputError(f"{owner}: {name} must be above zero, not {getattr(item, name)!r}")
+    for name in fraction:
+        if not 0 <= getattr(item, name) <= 1:
+            raise InputError(f"{owner}: {name} must be a share from 0 to 1, not {getattr(item, name)!r}")
+
+
+def _check_temperature(owner: str, temperature_c: float) -> None:
+    if not 0 <= temperature_c <= 100:
+        raise InputError(f"{owner}: a setpoint of {temperature_c:g} C is out of any plant's range (is it in another unit?)")
+
+
+@dataclass(frozen=True, slots=True)
+class RackSpec:
+    """`count` identical racks in a row, with the power shelf of one of them.
+
+    `liquid_heat_frac` of what a rack draws (shelf loss included, as datasheets split it) goes into `loop`, the rest into the
+    hall's air. A rack without liquid cooling has `loop` None; its GPUs breathe hall air. The die runs at supply temperature
+    + resistance x GPU power, and slows down above `gpu_throttle_c`, but not below `gpu_clock_min_frac`.
+    """
+
+    name: str
+    count: int
+    shelf: ElectricalElement
+    loop: str | None
+    liquid_heat_frac: float
+    gpu_resistance_k_per_w: float
+    gpu_throttle_c: float
+    gpu_clock_min_frac: float
+
+    def __post_init__(self) -> None:
+        _check(f"racks {self.name}", self, ("count", "gpu_resistance_k_per_w"), ("liquid_heat_frac", "gpu_clock_min_frac"))
+        if (self.loop is None) != (self.liquid_heat_frac == 0):
+            raise InputError(f"racks {self.name}: a share of {self.liquid_heat_frac:g} in liquid does not fit loop {self.loop!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class LoopSpec:
+    """A loop that carries heat from racks to a circuit: the rack side of CDUs, or the hall's air through its air handlers.
+
+    The valve holds the supply at `supply_c` while the circuit is cold enough for the heat exchanger's effectiveness. The
+    mover (pump or fan) turns as fast as keeps the return at `return_intercept_c + return_slope x supply`, between
+    `flow_min_frac` and full speed; its power goes with the cube of the flow (affinity law) and ends up in the loop.
+    """
+
+    name: str
+    circuit: str
+    supply_c: float
+    return_intercept_c: float
+    return_slope: float
+    flow_max_kg_per_s: float
+    flow_min_frac: float
+    specific_heat_j_per_kg_k: float
+    heat_capacity_j_per_k: float
+    mover_rated_w: float
+    effectiveness_frac: float
+
+    def __post_init__(self) -> None:
+        owner = f"loop {self.name}"
+        positive = ("flow_max_kg_per_s", "flow_min_frac", "specific_heat_j_per_kg_k", "heat_capacity_j_per_k")
+        _check(owner, self, positive, ("flow_min_frac", "return_slope"))
+        _check_temperature(owner, self.supply_c)
+        if not (0 < self.effectiveness_frac < 1 and self.mover_rated_w >= 0):
+            raise InputError(f"{owner}: an effectiveness between 0 and 1 and a mover power of at least 0 W are due")
+        if self.return_intercept_c + self.return_slope * self.supply_c <= self.supply_c:
+            raise InputError(f"{owner}: the return must be warmer than the supply of {self.supply_c:g} C")
+
+
+@dataclass(frozen=True, slots=True)
+class ChillerSpec:
+    """Air-cooled compression chiller in series after the dry cooler.
+
+    COP = `carnot_frac` x T_evaporator / (condensing - evaporating temperature), kelvin, with the lift at least `lift_min_k`;
+    it evaporates `evaporator_approach_k` below the supply setpoint and condenses `condenser_approach_k` above the outdoor air.
+    """
+
+    capacity_w: float
+    carnot_frac: float
+    evaporator_approach_k: float
+    condenser_approach_k: float
+    lift_min_k: float
+
+    def __post_init__(self) -> None:
+        positive = ("capacity_w", "carnot_frac", "evaporator_approach_k", "condenser_approach_k", "lift_min_k")
+        _check("chiller", self, positive, ("carnot_frac",))
+
+    def cop(self, supply_c: float, outdoor_c: float) -> float:
+        """Heat moved per electrical energy."""
+        evaporating_k = supply_c - self.evaporator_approach_k + 273.15
+        lift_k = max(self.lift_min_k, outdoor_c + self.condenser_approach_k + 273.15 - evaporating_k)
+        return self.carnot_frac * evaporating_k / lift_k
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitSpec:
+    """Facility water from the loops to the sky: pump, dry cooler and, where needed, a chiller in series.
+
+    The dry cooler's sink is the dry bulb, or, with pads wetted above `wetting_start_c`, the dry bulb less `wetting_frac` of the
+    wet-bulb depression. Its heat is proportional to its air flow, its fan power goes with the cube of it.
+    """
+
+    name: str
+    supply_c: float
+    range_k: float
+    flow_max_kg_per_s: float
+    flow_min_frac: float
+    specific_heat_j_per_kg_k: float
+    heat_capacity_j_per_k: float
+    pump_rated_w: float
+    effectiveness_frac: float
+    fan_rated_w: float
+    wetting_frac: float
+    wetting_start_c: float
+    chiller: ChillerSpec | None
+
+    def __post_init__(self) -> None:
+        owner = f"circuit {self.name}"
+        positive = ("range_k", "flow_max_kg_per_s", "flow_min_frac", "specific_heat_j_per_kg_k", "heat_capacity_j_per_k")
+        _check(owner, self, positive, ("flow_min_frac", "wetting_frac"))
+        _check_temperature(owner, self.supply_c)
+        if not (0 < self.effectiveness_frac < 1 and self.pump_rated_w >= 0 and self.fan_rated_w >= 0):
+            raise InputError(f"{owner}: an effectiveness between 0 and 1 and powers of at least 0 W are due")
+
+
+@dataclass(frozen=True, slots=True)
+class PlantSpec:
+    """A site's plant. Racks are numbered through `racks` in order; `air` is the loop of the hall's air.
+
+    `coupling_step_s` is how long loops and circuits go on without hearing of each other; longer steps are divided.
+    """
+
+    name: str
+    racks: tuple[RackSpec, ...]
+    loops: tuple[LoopSpec, ...]
+    air: LoopSpec
+    circuits: tuple[CircuitSpec, ...]
+    ups: ElectricalElement
+    transformer: ElectricalElement
+    battery: BatterySpec | None
+    other_w: float
+    coupling_step_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        _check(f"plant {self.name}", self, ("coupling_step_s",), ())
+        if self.other_w < 0:
+            raise InputError(f"plant {self.name}: other_w must be at least 0 W, not {self.other_w!r}")
+        if not self.racks:
+            raise InputError(f"plant {self.name}: no racks")
+        loop_names = [loop.name for loop in (*self.loops, self.air)]
+        circuit_names = [circuit.name for circuit in self.circuits]
+        for names in ([rack.name for rack in self.racks], [*loop_names, *circuit_names]):
+            if len(set(names)) != len(names):
+                raise InputError(f"plant {self.name}: names must differ: {', '.join(names)}")
+        for rack in self.racks:
+            if rack.loop is not None and rack.loop not in loop_names[:-1]:
+                near = did_you_mean(rack.loop, loop_names[:-1])
+                raise InputError(f"plant {self.name}: racks {rack.name} are on no known loop: {rack.loop!r}{near}")
+        for loop in (*self.loops, self.air):
+            if loop.circuit not in circuit_names:
+                near = did_you_mean(loop.circuit, circuit_names)
+                raise InputError(f"plant {self.name}: loop {loop.name} is on no known circuit: {loop.circuit!r}{near}")

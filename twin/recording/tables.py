@@ -1,0 +1,162 @@
+"""The tables of a run directory: one place that names every column, its type, its unit and its meaning.
+
+A row handed to a writer is a tuple in the order of the columns here. `None` stands for null and is allowed in nullable
+columns alone. A power, thermal, workers or fabric row stands for the step that ends at its `time_s`; a site's first step
+starts at 0. Its values are means over that step, states (temperatures, charge, queues) are those at its end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+ColumnType = Literal["int64", "int16", "float64", "string", "category"]
+
+#: How a request or a session ends.
+OUTCOMES = ("completed", "moved", "in_flight", "rejected")
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: `type` "category" is a string stored as a dictionary code, for names that recur."""
+
+    name: str
+    type: ColumnType
+    unit: str
+    description: str
+    nullable: bool = False
+
+
+def _id(name: str, description: str, nullable: bool = False) -> Column:
+    return Column(name, "int64", "", description, nullable)
+
+
+def _name(name: str, description: str, nullable: bool = False) -> Column:
+    return Column(name, "category", "", description, nullable)
+
+
+def _count(name: str, unit: str, description: str) -> Column:
+    return Column(name, "int64", unit, description)
+
+
+def _number(name: str, unit: str, description: str, nullable: bool = False) -> Column:
+    return Column(name, "float64", unit, description, nullable)
+
+
+_TIME = _number("time_s", "s", "end of the step this row stands for, simulated time from the start of the run")
+_SITE = _name("site", "site of the topology")
+
+_REQUESTS = (
+    _id("request_id", "number of the request, in order of arrival in the twin"),
+    _id("session_id", "session the request belongs to"),
+    _id("parent_id", "request that this one followed, the last of those it waited for; null for the root of a session", True),
+    Column("depth", "int16", "", "depth of the agent that made the call: 0 for the main agent, 1 for its sub-agents"),
+    _name("site", "site that served the request, or holds it"),
+    _name("tier", "service tier"),
+    _number("arrival_s", "s", "when the request reached the factory"),
+    _number("admitted_s", "s", "when a worker first took it into a batch; null if it has not happened", True),
+    _number("first_token_s", "s", "when its first output token was ready; null if it has not happened", True),
+    _number("finish_s", "s", "when its last output token was ready; null if it has not happened", True),
+    _count("input_tokens", "token", "prompt tokens, cached ones included"),
+    _count("cached_tokens", "token", "prompt tokens found in a KV cache, so not computed again"),
+    _count("output_tokens", "token", "tokens generated; those until the horizon if still in flight"),
+    _name("prefill_worker", "worker that computed the prompt; null before that", True),
+    _name("decode_worker", "worker that generated the output; null before that", True),
+    _name("outcome", "completed, moved (completed elsewhere), in_flight at the horizon, or rejected before acceptance"),
+    _number("ttft_s", "s", "time to first token: first_token_s - arrival_s", True),
+    _number("tpot_s", "s", "time per output token after the first: (finish_s - first_token_s) / (output_tokens - 1)", True),
+    _number("e2e_s", "s", "end to end: finish_s - arrival_s", True),
+    _number("energy_j", "J", "GPU energy attributed to the request, its share of every step it was in"),
+    _count("preemptions", "", "times it lost its KV cache to others and was computed again"),
+)
+
+_SESSIONS = (
+    _id("session_id", "number of the session"),
+    _name("site", "site the session entered"),
+    _name("tier", "service tier"),
+    _number("start_s", "s", "when its first call arrived"),
+    _number("finish_s", "s", "when its last call finished; null while in flight or if rejected", True),
+    _count("calls", "", "calls made until it finished or the horizon came"),
+    _count("sub_agents", "", "sub-agents forked"),
+    _number("tool_s", "s", "time spent in tools, summed over its calls"),
+    _count("tokens", "token", "output tokens generated over all its calls"),
+    _name("outcome", "completed, moved, in_flight or rejected"),
+)
+
+_POWER = (
+    _TIME,
+    _SITE,
+    _number("utility_w", "W", "everything drawn from the feed"),
+    _number("it_w", "W", "power of the IT equipment, at the DC side of the rack"),
+    _number("cooling_w", "W", "pumps, fans and chillers"),
+    _number("conversion_loss_w", "W", "losses from the feed to the rack's DC bus: transformer, UPS and power shelves"),
+    _number("battery_w", "W", "battery at its terminals; positive discharges, negative charges"),
+    _number("generator_w", "W", "on-site generation"),
+    _number("limit_w", "W", "what the feed is contracted or rated for"),
+    _number("target_w", "W", "load target that the utility has set; null when none is in force", True),
+    _number("battery_soc_frac", "", "state of charge of the battery, 0 to 1; 0 without a battery"),
+    _number("other_w", "W", "fixed loads of the building"),
+    _number("shelf_loss_w", "W", "losses of the power shelves in the racks; a part of conversion_loss_w"),
+    _number("gpu_w", "W", "GPUs; a part of it_w"),
+    _number("cpu_and_other_it_w", "W", "CPUs, switches, NICs, optics and the rest; the other part of it_w"),
+    _number("tokens_per_s", "token/s", "output tokens generated at the site, scaled by `represent` as power is"),
+)
+
+_THERMAL = (
+    _TIME,
+    _SITE,
+    _name("loop", "cooling loop"),
+    _number("supply_c", "C", "coolant temperature to the racks"),
+    _number("return_c", "C", "coolant temperature from the racks"),
+    _number("flow_kg_per_s", "kg/s", "coolant mass flow"),
+    _number("heat_w", "W", "heat put into the loop"),
+    _number("gpu_max_c", "C", "hottest GPU die on the loop; null where no GPU hangs on it", True),
+    _number("throttled_frac", "", "share of the loop's racks whose clock is held down by temperature"),
+)
+
+_WORKERS = (
+    _TIME,
+    _SITE,
+    _name("worker", "engine instance"),
+    _name("pool", "pool of the scenario it belongs to"),
+    _name("role", "prefill, decode or aggregated"),
+    _number("busy_frac", "", "share of the step in which a batch ran"),
+    _number("decode_batch", "", "decoding sequences in the batch, mean over the step"),
+    _count("running", "", "requests in the batch"),
+    _count("waiting", "", "requests in its queue"),
+    _number("kv_used_frac", "", "share of the KV cache in use"),
+    _number("clock_frac", "", "GPU clock over its maximum"),
+    _number("cap_w", "W", "power cap per GPU in force"),
+    _number("power_w", "W", "GPU power of the instance, mean over the step"),
+    _number("output_tokens_per_s", "token/s", "output tokens generated by this instance"),
+    _number("prefill_tokens_per_s", "token/s", "prompt tokens computed by this instance"),
+    _count("preemptions", "", "preemptions over the step"),
+)
+
+_FABRIC = (
+    _TIME,
+    _SITE,
+    _name("link", "link or group of links"),
+    _number("bytes", "B", "bytes moved over the step"),
+    _count("transfers", "", "transfers finished over the step"),
+    _number("busy_frac", "", "bytes moved over what the link could have moved in the step"),
+)
+
+_EVENTS = (
+    _number("time_s", "s", "when it happened, simulated time from the start of the run"),
+    _SITE,
+    _name("kind", "what happened"),
+    Column("subject", "string", "", "what or whom it happened to"),
+    Column("detail", "string", "", "particulars: plain text, or a JSON object"),
+)
+
+#: table name -> its columns, in the order of a row.
+TABLES: dict[str, tuple[Column, ...]] = {
+    "requests": _REQUESTS,
+    "sessions": _SESSIONS,
+    "power": _POWER,
+    "thermal": _THERMAL,
+    "workers": _WORKERS,
+    "fabric": _FABRIC,
+    "events": _EVENTS,
+}

@@ -1,0 +1,142 @@
+"""A streaming Parquet writer: rows go in as tuples, row groups go out, memory stays flat, bytes repeat."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from twin.errors import SimulationError
+from twin.recording.tables import Column
+
+#: Rows of a row group. Large enough that encoding is cheap per row, small enough that a buffer is a few megabytes.
+GROUP_ROWS = 8192
+
+_ARROW: dict[str, pa.DataType] = {
+    "int64": pa.int64(),
+    "int16": pa.int16(),
+    "float64": pa.float64(),
+    "string": pa.string(),
+    "category": pa.dictionary(pa.int32(), pa.string()),
+}
+
+
+def arrow_schema(columns: Sequence[Column]) -> pa.Schema:
+    """The Arrow schema of `columns`; each field carries the metadata `unit` (empty where there is none) and `description`."""
+    return pa.schema(
+        pa.field(c.name, _ARROW[c.type], nullable=c.nullable, metadata={"unit": c.unit, "description": c.description})
+        for c in columns
+    )
+
+
+class TableWriter:
+    """Writes one table as its rows come. The same rows give the same bytes.
+
+    `append` takes a tuple in the order of `columns`. Null in a column that is not nullable, a number that is not finite, a
+    value of another type and a row of another length raise SimulationError that names table, column and row; so does a disk
+    that is full. Errors show when a row group is written, at the latest in `close`.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[Column]):
+        self.path = path
+        self._columns = tuple(columns)
+        self._schema = arrow_schema(columns)
+        self._codes: list[dict[str | None, int | None]] = [{None: None} for _ in columns]
+        self._rows: list[tuple[Any, ...]] = []
+        self._written = 0
+        try:
+            self._file: pq.ParquetWriter | None = pq.ParquetWriter(
+                path,
+                self._schema,
+                compression="zstd",
+                compression_level=1,
+                # Dictionary pages pay for names only; on times and energies they cost more than all the rest.
+                use_dictionary=[c.name for c in columns if c.type == "category"],
+                write_statistics=True,
+            )
+        except OSError as error:
+            raise SimulationError(f"cannot write {path}: {error}") from error
+
+    def __len__(self) -> int:
+        """Rows appended so far."""
+        return self._written + len(self._rows)
+
+    def append(self, row: tuple[Any, ...]) -> None:
+        """Add one row, in the order of the columns."""
+        rows = self._rows
+        rows.append(row)
+        if len(rows) == GROUP_ROWS:
+            self._write_group()
+
+    def close(self) -> None:
+        """Write what is buffered and finish the file. A second call does nothing."""
+        if self._file is None:
+            return
+        try:
+            if self._rows:
+                self._write_group()
+        finally:
+            self._finish()
+
+    def discard(self) -> None:
+        """Let go of the file without writing what is buffered; for a run that is given up."""
+        self._rows.clear()
+        if self._file is not None:
+            self._finish()
+
+    def _finish(self) -> None:
+        file, self._file = self._file, None
+        assert file is not None
+        try:
+            file.close()
+        except OSError as error:
+            raise SimulationError(f"cannot write {self.path}: {error}") from error
+
+    def _write_group(self) -> None:
+        if self._file is None:
+            raise SimulationError(f"{self.path}: a row was written after the table was closed")
+        rows, self._rows = self._rows, []
+        width = len(self._columns)
+        if set(map(len, rows)) != {width}:
+            ragged = next(i for i, row in enumerate(rows) if len(row) != width)
+            raise SimulationError(f"{self._place(ragged)}: {len(rows[ragged])} values for {width} columns")
+        arrays = [self._array(i, values) for i, values in enumerate(zip(*rows, strict=True))]
+        try:
+            self._file.write_batch(pa.record_batch(arrays, schema=self._schema), row_group_size=GROUP_ROWS)
+        except OSError as error:
+            raise SimulationError(f"cannot write {self.path}: {error}") from error
+        self._written += len(rows)
+
+    def _array(self, index: int, values: tuple[Any, ...]) -> pa.Array:
+        column = self._columns[index]
+        try:
+            array = self._coded(index, values) if column.type == "category" else pa.array(values, _ARROW[column.type])
+        except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError, OverflowError) as error:
+            raise SimulationError(f"{self._place(0)}: {column.name}: {error}") from error
+        if array.null_count and not column.nullable:
+            raise SimulationError(f"{self._place(values.index(None))}: {column.name} is null")
+        if column.type == "float64" and (finite := pc.call_function("is_finite", [array])).false_count:
+            bad = finite.to_pylist().index(False)
+            raise SimulationError(f"{self._place(bad)}: {column.name} is {values[bad]}")
+        return array
+
+    def _coded(self, index: int, values: tuple[Any, ...]) -> pa.DictionaryArray:
+        codes = self._codes[index]
+        try:
+            indices = [codes[value] for value in values]
+        except KeyError:
+            for value in values:
+                if value not in codes:
+                    if not isinstance(value, str):
+                        raise TypeError(f"{value!r} is not a name") from None
+                    codes[value] = len(codes) - 1
+            indices = [codes[value] for value in values]
+        names = [name for name in codes if name is not None]
+        return pa.DictionaryArray.from_arrays(pa.array(indices, pa.int32()), pa.array(names, pa.string()))
+
+    def _place(self, row_in_group: int) -> str:
+        return f"{self.path.stem} table, row {self._written + row_in_group}"

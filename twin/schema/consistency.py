@@ -1,0 +1,164 @@
+"""Sizes that must fit each other: instances into scale-up domains, models into memory, events into the run.
+
+Works on a valid model; every check yields all that it finds.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from twin.catalog import Catalog, Part, load_catalog
+from twin.errors import InputError, UnknownValueError
+from twin.schema.messages import Finding
+from twin.schema.scenario import Pool, Scenario
+from twin.schema.topology import RackGroup, Site, Topology
+from twin.schema.workload import ProfileArrivals
+from twin.units import format_si
+
+#: what the engine needs to know of a rack and of its GPU; a part that lacks one cannot be simulated.
+_RACK_KEYS = ("gpus", "scale_up_domain_gpus", "nodes", "other_idle_w", "other_busy_w", "rated_w", "liquid_heat_frac")
+_GPU_KEYS = ("memory_bytes", "memory_bytes_per_s", "tdp_w", "idle_w", "nvlink_bytes_per_s", "nic_bytes_per_s")
+
+
+def topology_consistency(topology: Topology) -> Iterator[Finding]:
+    """Racks whose values nobody has published, and liquid loops that do not suit them."""
+    catalog = load_catalog()
+    for s, site in enumerate(topology.sites):
+        for g, group in enumerate(site.racks):
+            path = ("sites", s, "racks", g)
+            rack = catalog.part("rack", group.rack)
+            unknown = [key for key in _RACK_KEYS if not rack.has(key)]
+            gpu = catalog.part("gpu", rack.text("gpu"))
+            unknown += [f"{gpu.name} {key}" for key in _GPU_KEYS if not gpu.has(key)]
+            if unknown:
+                yield (*path, "rack"), f"rack {group.rack} cannot be simulated: nobody has published {', '.join(unknown)}"
+            elif rack.number("liquid_heat_frac") > 0 and group.loop is None:
+                yield (*path, "loop"), f"is missing: rack {group.rack} gives heat to a liquid loop"
+            elif rack.number("liquid_heat_frac") == 0 and group.loop is not None:
+                yield (*path, "loop"), f"rack {group.rack} is air-cooled and takes no loop"
+
+
+def scenario_consistency(scenario: Scenario) -> Iterator[Finding]:
+    """All that does not fit in a scenario, its topology included."""
+    found = [(("topology", *path), message) for path, message in topology_consistency(scenario.topology)]
+    yield from found
+    yield from _represent(scenario)
+    if not found:  # a rack without numbers has no room to speak of
+        yield from _pools(scenario)
+    yield from _events(scenario)
+    yield from _records(scenario)
+    yield from _profile(scenario)
+
+
+def _represent(scenario: Scenario) -> Iterator[Finding]:
+    for p, pool in enumerate(scenario.serving.pools):
+        if pool.instances % scenario.represent:
+            yield (
+                ("serving", "pools", p, "instances"),
+                f"{pool.instances} instances do not divide into groups of `represent: {scenario.represent}`",
+            )
+
+
+def _pools(scenario: Scenario) -> Iterator[Finding]:
+    catalog = load_catalog()
+    for site in scenario.topology.sites:
+        for group in site.racks:
+            rack = catalog.part("rack", group.rack)
+            pools = [(p, pool) for p, pool in enumerate(scenario.serving.pools) if _is_on(pool, site, group, scenario)]
+            placeable = []
+            for p, pool in pools:
+                reason = _unfit(scenario, pool, rack, site, catalog)
+                if reason is None:
+                    placeable.append((p, pool))
+                else:
+                    yield ("serving", "pools", p, "parallelism"), reason
+            yield from _room(placeable, group, rack)
+
+
+def _is_on(pool: Pool, site: Site, group: RackGroup, scenario: Scenario) -> bool:
+    there = pool.site == site.name if pool.site is not None else len(scenario.topology.sites) == 1
+    return there and pool.racks == group.name
+
+
+def _unfit(scenario: Scenario, pool: Pool, rack: Part, site: Site, catalog: Catalog) -> str | None:
+    """Why an instance of the pool cannot run on the rack, or None."""
+    from twin import performance  # the models of files are read far more often than they are checked this deep
+
+    domain, gpus = int(rack.number("scale_up_domain_gpus")), pool.parallelism.gpus
+    if gpus <= domain and domain % gpus:
+        return f"an instance of {gpus} GPUs (tp x dp) does not divide the scale-up domain of {domain} GPUs of {rack.name}"
+    if gpus > domain and gpus % domain:
+        return f"an instance of {gpus} GPUs (tp x dp) is no whole number of scale-up domains of {domain} GPUs of {rack.name}"
+    serving = scenario.serving
+    gpu, backend = catalog.part("gpu", rack.text("gpu")), catalog.part("backend", serving.backend)
+    try:
+        shape = performance.ModelShape.from_part(catalog.part("model", serving.model))
+        precision = performance.Precision(serving.precision.weights, serving.precision.kv)
+        layout = performance.Parallelism(pool.parallelism.tp, pool.parallelism.dp, pool.parallelism.ep)
+        links = performance.interconnect_of(gpu, site.fabric.efficiency, domain)
+        performance.step_cost(shape, precision, layout, gpu, backend, links)
+        performance.kv_capacity_tokens(shape, precision, layout, gpu, serving.kv_reserve)
+    except (InputError, UnknownValueError) as error:
+        return str(error)
+    return None
+
+
+def _room(pools: list[tuple[int, Pool]], group: RackGroup, rack: Part) -> Iterator[Finding]:
+    """Places the largest instances first, each inside one scale-up domain or over whole ones."""
+    domain = int(rack.number("scale_up_domain_gpus"))
+    total = group.count * int(rack.number("gpus"))
+    free = Counter({domain: total // domain})  # GPUs left in a domain -> how many such domains
+    for p, pool in sorted(pools, key=lambda item: -item[1].parallelism.gpus):
+        left = _place(free, pool.parallelism.gpus, pool.instances, domain)
+        if left:
+            asked = sum(pool.instances * pool.parallelism.gpus for _, pool in pools)
+            yield (
+                ("serving", "pools", p, "instances"),
+                f"{left} of {pool.instances} instances of {pool.parallelism.gpus} GPUs find no room in {group.name}: "
+                f"its pools ask for {asked} GPUs and it has {total} in scale-up domains of {domain}",
+            )
+
+
+def _place(free: Counter[int], gpus: int, instances: int, domain: int) -> int:
+    """Takes room for the instances out of `free`, the fullest domains first; returns how many found none."""
+    if gpus >= domain:
+        fits = min(instances, free[domain] // (gpus // domain))
+        free[domain] -= fits * (gpus // domain)
+        return instances - fits
+    for level in sorted(level for level in free if level >= gpus):
+        each = level // gpus
+        full, rest = divmod(min(instances, free[level] * each), each)
+        free[level] -= full + (rest > 0)
+        free[level - each * gpus] += full
+        free[level - rest * gpus] += rest > 0
+        instances -= full * each + rest
+    return instances
+
+
+def _events(scenario: Scenario) -> Iterator[Finding]:
+    contracts = {site.feed.name: site.feed.contract for site in scenario.topology.sites}
+    for e, event in enumerate(scenario.grid.events):
+        path = ("grid", "events", e)
+        if event.start >= scenario.horizon:
+            yield (*path, "start"), f"begins at {event.start:g} s, after the run of {scenario.horizon:g} s: it never happens"
+        contract = contracts[event.feed] if event.feed is not None else next(iter(contracts.values()))
+        if event.target.power_w is not None and event.target.power_w > contract:
+            yield (
+                (*path, "target"),
+                f"{format_si(event.target.power_w, 'W')} is above the feed's contract of {format_si(contract, 'W')}",
+            )
+
+
+def _records(scenario: Scenario) -> Iterator[Finding]:
+    for key in ("interval", "worker_interval"):
+        step = getattr(scenario.records, key)
+        if step > scenario.horizon:
+            yield ("records", key), f"a step of {step:g} s is longer than the run of {scenario.horizon:g} s"
+
+
+def _profile(scenario: Scenario) -> Iterator[Finding]:
+    arrivals = scenario.workload.arrivals
+    if isinstance(arrivals, ProfileArrivals) and arrivals.profile[-1].time < scenario.horizon:
+        end = arrivals.profile[-1].time
+        yield ("workload", "arrivals", "profile"), f"ends at {end:g} s, before the run's {scenario.horizon:g} s"

@@ -1,0 +1,179 @@
+"""Scenario and topology files to checked models: read, merged, overridden, validated, every problem reported at once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Generic, TypeVar
+
+from pydantic import ValidationError
+
+from twin.errors import InputError, Problem
+from twin.schema.base import Model
+from twin.schema.consistency import scenario_consistency, topology_consistency
+from twin.schema.fields import Path, dotted, get
+from twin.schema.messages import Finding, findings
+from twin.schema.overrides import apply_overrides
+from twin.schema.references import scenario_references, topology_references
+from twin.schema.scenario import Scenario
+from twin.schema.source import Node, Place, places, plain
+from twin.schema.topology import Topology
+from twin.schema.tree import TreeReader, with_absolute_paths, with_value
+
+Source = str | os.PathLike[str] | Mapping[str, Any] | Model
+M = TypeVar("M", bound=Model)
+
+
+@dataclass(frozen=True)
+class Loaded(Generic[M]):
+    """A checked model with where it came from.
+
+    `resolved` is plain data (JSON-able) with every default written out, quantities with their units and the topology in its
+    place: dumped as YAML it loads again to an equal model. The data files that it names are absolute paths, so that it loads
+    from any folder of the same machine. `overrides` is the log, "key: old -> new".
+    """
+
+    model: M
+    resolved: dict[str, Any]
+    overrides: tuple[str, ...]
+    files: tuple[str, ...]
+    """YAML files read, as they were named."""
+    data_files: tuple[str, ...]
+    """Trace and weather files named, as absolute paths."""
+    _digests: Mapping[str, str]
+
+    @cached_property
+    def sources(self) -> dict[str, str]:
+        """File -> SHA-256 of its content, for every file that the run depends on. Data files are read when first asked."""
+        return {**self._digests, **{file: _sha256(file) for file in self.data_files}}
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the resolved content without its seed. Data files count by content, so no folder name is in it."""
+        content = {key: value for key, value in self.resolved.items() if key != "seed"}
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        for file in self.data_files:
+            text = text.replace(json.dumps(file), json.dumps(f"sha256:{self.sources[file]}"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class LoadedScenario(Loaded[Scenario]):
+    """A checked scenario with where it came from."""
+
+    @property
+    def scenario(self) -> Scenario:
+        """The model."""
+        return self.model
+
+
+@dataclass(frozen=True)
+class LoadedTopology(Loaded[Topology]):
+    """A checked topology with where it came from."""
+
+    @property
+    def topology(self) -> Topology:
+        """The model."""
+        return self.model
+
+
+def load_scenario(source: Source, overrides: Mapping[str, object] | None = None, seed: int | None = None) -> LoadedScenario:
+    """The scenario of a file, of plain data or of a model, with `--set` values and a seed laid on it.
+
+    Raises InputError with every problem found: broken YAML, unknown keys, wrong units, names and files that are not there,
+    sizes that do not fit. Relative paths start from the file in which they stand, those in `overrides` from the current folder.
+    """
+    tree, reader = _tree(source)
+    return LoadedScenario(*_load(tree, reader, Scenario, overrides or {}, seed))
+
+
+def load_topology(source: Source, overrides: Mapping[str, object] | None = None) -> LoadedTopology:
+    """The topology of a file, of plain data or of a model. Raises InputError with every problem found."""
+    tree, reader = _tree(source)
+    return LoadedTopology(*_load(tree, reader, Topology, overrides or {}, None))
+
+
+def load_any(source: Source, overrides: Mapping[str, object] | None = None) -> LoadedScenario | LoadedTopology:
+    """A scenario or a topology, told by its keys: `sites` at the top makes a topology. Raises InputError."""
+    tree, reader = _tree(source)
+    keys = tree.value if tree is not None else {}
+    if "sites" in keys and not {"topology", "serving", "workload"} & set(keys):
+        return LoadedTopology(*_load(tree, reader, Topology, overrides or {}, None))
+    return LoadedScenario(*_load(tree, reader, Scenario, overrides or {}, None))
+
+
+def _tree(source: Source) -> tuple[Node | None, TreeReader]:
+    reader = TreeReader()
+    return reader.read(source.model_dump(mode="json") if isinstance(source, Model) else source), reader
+
+
+def _load(
+    tree: Node | None, reader: TreeReader, root: type[M], overrides: Mapping[str, object], seed: int | None
+) -> tuple[M, dict[str, Any], tuple[str, ...], tuple[str, ...], tuple[str, ...], dict[str, str]]:
+    """The fields of Loaded."""
+    problems = reader.problems
+    if tree is None:
+        raise InputError(problems)
+    tree, log = apply_overrides(tree, overrides, root, reader.put_topology_in_place, problems)
+    if seed is not None:
+        tree = with_value(tree, ("seed",), Node(seed, Place("<--seed>")))
+    tree = with_absolute_paths(tree)
+    data = plain(tree)
+    model, found = _validated(root, data)
+    problems += _placed(found, tree, reader.problems)
+    if model is None or problems:
+        raise InputError(_ordered(problems))
+    return model, model.model_dump(mode="json"), log, tuple(reader.sources), _data_files(data), reader.sources
+
+
+def _validated(root: type[M], data: dict[str, Any]) -> tuple[M | None, list[Finding]]:
+    """The model, or None, and everything wrong with the data. Sizes are checked when all else is well."""
+    is_scenario = root is Scenario
+    references: Callable[[dict[str, Any]], Iterable[Finding]] = scenario_references if is_scenario else topology_references
+    wrong = list(references(data))
+    try:
+        model = root.model_validate(data)
+    except ValidationError as error:
+        return None, [*findings(error, root, data), *wrong]
+    if not wrong:
+        wrong = list(scenario_consistency(model) if isinstance(model, Scenario) else topology_consistency(model))  # type: ignore[arg-type]
+    return model, wrong
+
+
+def _placed(found: Iterable[Finding], tree: Node, known: list[Problem]) -> list[Problem]:
+    """Findings with the place of their key, or of the nearest key above it."""
+    where = dict(places(tree))
+    main = where[()].file
+    problems = []
+    for path, message in found:
+        near = path
+        while near not in where:
+            near = near[:-1]
+        place = where[near]
+        if path == ("topology",) and any(problem.path == "topology" or problem.file != main for problem in known):
+            continue  # the topology could not be read; that has been said
+        own = path[:1] == ("topology",) and place.file not in (main, "<--set>") and where[("topology",)].file != place.file
+        problems.append(place.problem(dotted(path[1:] if own else path), message))
+    return problems
+
+
+def _ordered(problems: list[Problem]) -> list[Problem]:
+    """By file in the order first met, then by line; the same thing said twice at one place is said once."""
+    files = list(dict.fromkeys(problem.file for problem in problems))
+    return sorted(dict.fromkeys(problems), key=lambda item: (files.index(item.file), item.line, item.column))
+
+
+def _data_files(data: dict[str, Any]) -> tuple[str, ...]:
+    paths: list[Path] = [("workload", "trace")]
+    for prefix in (("topology", "sites"), ("sites",)):
+        paths += [(*prefix, index, "climate", "weather") for index in range(len(get(data, prefix) or ()))]
+    return tuple(dict.fromkeys(file for path in paths if isinstance(file := get(data, path), str)))
+
+
+def _sha256(file: str) -> str:
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

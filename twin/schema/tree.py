@@ -1,0 +1,172 @@
+"""A scenario or topology file with everything it draws in: `extends:` merged, the topology put in place, paths made absolute.
+
+Merging an extending file into its base: mappings merge key by key; lists whose items all have a `name` merge item by item (new
+names go to the end); everything else, other lists included, is replaced, and `key:` with nothing behind it takes a value away. A
+mapping that changes its kind (`workload.kind`, `arrivals.process`) replaces the base's as a whole, for the keys of one kind
+mean nothing to another.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from twin.errors import Problem
+from twin.schema.source import Node, Place, from_plain, read_file
+
+#: mappings that are one of several kinds, and the key that tells which.
+_KIND_KEYS = {"workload": "kind", "arrivals": "process"}
+
+
+class TreeReader:
+    """Reads files into one tree of nodes; `problems` and `sources` (file -> SHA-256) grow as it reads."""
+
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+        self.sources: dict[str, str] = {}
+
+    def read(self, source: str | os.PathLike[str] | Mapping[str, object]) -> Node | None:
+        """The whole tree of a file, or of plain data given in its place; None where it cannot be read."""
+        if isinstance(source, Mapping):
+            return self._complete(from_plain(source, Place("<scenario>")), ())
+        return self._read(os.fspath(source), ())
+
+    def put_topology_in_place(self, tree: Node) -> Node:
+        """`topology: FILE` replaced by the content of the file. A topology that cannot be read stays a text."""
+        return self._put_topology_in_place(tree, ())
+
+    def _read(self, file: str, stack: tuple[str, ...]) -> Node | None:
+        node, digest = read_file(file, self.problems)
+        if digest:
+            self.sources[file] = digest
+        return None if node is None else self._complete(node, (*stack, os.path.realpath(file)))
+
+    def _complete(self, node: Node, stack: tuple[str, ...]) -> Node | None:
+        """`node` merged into what it extends, its topology in place. `stack` holds the files being read, outermost first."""
+        if "extends" in node.value:
+            own = Node({key: child for key, child in node.value.items() if key != "extends"}, node.place)
+            base = self._referred(node.value["extends"], "extends", stack)
+            if base is None:
+                return None
+            node = merge(base, own)
+        return self._put_topology_in_place(node, stack)
+
+    def _put_topology_in_place(self, tree: Node, stack: tuple[str, ...]) -> Node:
+        topology = tree.value.get("topology")
+        if topology is None:
+            return tree
+        if isinstance(topology.value, str):
+            content = self._referred(topology, "topology", stack)
+        elif isinstance(topology.value, dict) and "extends" in topology.value:
+            content = self._complete(topology, stack)
+        else:
+            return tree
+        if content is None:
+            return tree
+        return Node({**tree.value, "topology": Node(content.value, topology.place)}, tree.place)
+
+    def _referred(self, node: Node, key: str, stack: tuple[str, ...]) -> Node | None:
+        """The tree of the file that `node` names, read relative to the file in which it stands."""
+        if not isinstance(node.value, str) or not node.value:
+            self.problems.append(node.place.problem(key, "expected the path of a file"))
+            return None
+        file = os.path.normpath(node.place.folder / os.path.expanduser(node.value))
+        if os.path.realpath(file) in stack:
+            self.problems.append(node.place.problem(key, f"{node.value} leads back to this file"))
+            return None
+        if not os.path.isfile(file) and not os.path.exists(file):
+            self.problems.append(node.place.problem(key, f"no such file: {file}{_yaml_beside(file)}"))
+            return None
+        return self._read(file, stack)
+
+
+def _yaml_beside(file: str) -> str:
+    from twin.errors import did_you_mean
+
+    folder = Path(file).parent
+    names = [path.name for path in sorted(folder.glob("*.yaml"))] if folder.is_dir() else []
+    return did_you_mean(Path(file).name, names)
+
+
+def merge(base: Node, over: Node, key: str = "") -> Node:
+    """`over` laid on `base`; every value keeps the place of the file it came from."""
+    if isinstance(base.value, dict) and isinstance(over.value, dict):
+        if _changes_kind(base.value, over.value, key):
+            return over
+        merged = dict(base.value)
+        for name, child in over.value.items():
+            merged[name] = merge(merged[name], child, name) if name in merged else child
+        return Node(merged, over.place)
+    if isinstance(base.value, list) and isinstance(over.value, list):
+        names, own_names = _names(base.value), _names(over.value)
+        if names is not None and own_names is not None:
+            return Node(_merged_items(base.value, names, over.value, own_names), over.place)
+    return over
+
+
+def _changes_kind(base: dict[str, Node], over: dict[str, Node], key: str) -> bool:
+    tell = _KIND_KEYS.get(key)
+    return tell is not None and tell in base and tell in over and base[tell].value != over[tell].value
+
+
+def _names(items: list[Node]) -> list[str] | None:
+    """Names of the items, or None unless all have one and no two are alike."""
+    names = [item.value["name"].value for item in items if isinstance(item.value, dict) and "name" in item.value]
+    usable = len(names) == len(items) and all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
+    return names if usable else None
+
+
+def _merged_items(base: list[Node], names: list[str], over: list[Node], own_names: list[str]) -> list[Node]:
+    items = list(base)
+    for name, item in zip(own_names, over, strict=True):
+        if name in names:
+            index = names.index(name)
+            items[index] = merge(items[index], item)
+        else:
+            items.append(item)
+    return items
+
+
+def with_absolute_paths(tree: Node) -> Node:
+    """The tree with the data files that it names (trace, weather) as absolute paths, each from the file in which it stands."""
+    tree = _replace(tree, ("workload", "trace"))
+    for prefix in (("topology", "sites"), ("sites",)):
+        sites = _at(tree, prefix)
+        if sites is not None and isinstance(sites.value, list):
+            for index in range(len(sites.value)):
+                tree = _replace(tree, (*prefix, index, "climate", "weather"))
+    return tree
+
+
+def _at(node: Node, path: tuple[str | int, ...]) -> Node | None:
+    for step in path:
+        if isinstance(step, int) and isinstance(node.value, list):
+            node = node.value[step]
+        elif isinstance(node.value, dict) and step in node.value:
+            node = node.value[str(step)]
+        else:
+            return None
+    return node
+
+
+def _replace(tree: Node, path: tuple[str | int, ...]) -> Node:
+    node = _at(tree, path)
+    if node is None or not isinstance(node.value, str) or not node.value:
+        return tree
+    absolute = os.path.abspath(node.place.folder / os.path.expanduser(node.value))
+    return with_value(tree, path, Node(absolute, node.place))
+
+
+def with_value(tree: Node, path: tuple[str | int, ...], node: Node) -> Node:
+    """The tree with `node` at `path`; mappings missing on the way are made, at the place of `node`."""
+    if not path:
+        return node
+    step, rest = path[0], path[1:]
+    if isinstance(tree.value, list):
+        items = list(tree.value)
+        items[int(step)] = with_value(items[int(step)], rest, node)
+        return Node(items, tree.place)
+    entries = dict(tree.value) if isinstance(tree.value, dict) else {}
+    entries[str(step)] = with_value(entries.get(str(step), Node({}, node.place)), rest, node)
+    return Node(entries, tree.place)

@@ -1,0 +1,69 @@
+"""JSON lines with the place of each problem."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+from twin.workload.trace_rows import FieldError, BadRows
+
+
+class JsonRows:
+    """The objects of a JSON-lines file, one a line; blank lines are passed over."""
+
+    def __init__(self, file: TextIO, bad: BadRows):
+        self._file = file
+        self._bad = bad
+        self._text = ""
+        self.line = 0
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for text in self._file:
+            self.line += 1
+            self._text = text
+            if not text.strip():
+                continue
+            try:
+                row = json.loads(text)
+            except json.JSONDecodeError as error:
+                self._bad.add(self.line, error.colno, "", f"is not JSON: {error.msg}")
+                continue
+            if isinstance(row, dict):
+                yield row
+            else:
+                self._bad.add(self.line, 1, "", "must be a JSON object")
+
+    def fail(self, error: FieldError) -> None:
+        """Note a bad value of the row given last, at the first place where its key stands."""
+        key = error.name.rsplit(".", 1)[-1]
+        self._bad.add(self.line, self._text.find(f'"{key}"') + 1 or 1, error.name, error.message)
+
+
+def count_of(row: dict[str, Any], key: str, least: int, name: str = "") -> int:
+    """The whole number of at least `least` under `key`; FieldError (under `name`, else the key) otherwise."""
+    value = _value(row, key, name)
+    if type(value) is float and value.is_integer():
+        value = int(value)
+    if type(value) is not int:
+        raise FieldError(name or key, f"must be a whole number, not {value!r}")
+    if value < least:
+        raise FieldError(name or key, f"must be at least {least}, not {value}")
+    return value
+
+
+def seconds_of(row: dict[str, Any], key: str, name: str = "") -> float:
+    """The finite number of at least 0 under `key`; FieldError otherwise."""
+    value = _value(row, key, name)
+    if type(value) not in (int, float) or not math.isfinite(value):
+        raise FieldError(name or key, f"must be a finite number of seconds, not {value!r}")
+    if value < 0:
+        raise FieldError(name or key, f"must be at least 0, not {value!r}")
+    return float(value)
+
+
+def _value(row: dict[str, Any], key: str, name: str) -> Any:
+    if key not in row:
+        raise FieldError(name or key, "is missing")
+    return row[key]
