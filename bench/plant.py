@@ -85,11 +85,11 @@ def example_spec(racks: int) -> PlantSpec:
 
 
 def simulate(racks: int, hours: float) -> Plant:
-    """The plant after `hours` of one-second steps: a daily swing, noise by rack, a limit at 90 % of the rated draw."""
+    """The plant after `hours` of one-second steps: a daily swing, noise by rack, a limit at the racks' rating."""
     spec = example_spec(racks)
     plant = Plant(spec)
     noise = np.random.default_rng(1).uniform(0.9, 1.1, size=(64, racks))
-    order = BatteryOrder.follow(racks * RACK_RATED_W * 1.0, recharge_w=racks * 2_000.0)
+    order = BatteryOrder.follow(racks * RACK_RATED_W, recharge_w=racks * 2_000.0)
     for second in range(1, round(hours * 3600) + 1):
         day = 2 * math.pi * second / 86400
         it_w = noise[second & 63] * (RACK_RATED_W * (0.72 + 0.14 * math.sin(day)))

@@ -11,7 +11,7 @@ sites:
     feed: {name: utility, contract: 300 kW}
     racks:
       - {name: racks, rack: gb200_nvl72, count: 2, loop: tcs}
-    fabric: {switch: quantum_x800_q3400, optic: pluggable_1600g}
+    fabric: {switch: spectrum4_sn5600, optic: pluggable_1600g}
     cooling:
       loops: [{name: tcs, cdu: cdu_1mw}]
       dry_cooler: dry_cooler

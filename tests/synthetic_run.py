@@ -119,13 +119,13 @@ def write_small_run(final: Path, totals: RunTotals | None = None) -> dict[str, A
             utility_w = 1000.0 if end_s <= 20 else {22.0: 900.0, 24.0: 850.0}.get(end_s, 800.0)
             run.writer("power").append(power_row(end_s, utility_w, 800.0 if end_s > 20 else None, 10.0 if end_s <= 20 else 8.0))
         for time_s, kind in (
-            (5.0, "command.cap_power"),
-            (12.0, "command.defer"),
-            (21.0, "command.cap_power"),
-            (23.0, "command.cap_power"),
+            (5.0, "set_cap"),
+            (12.0, "hold_tier"),
+            (21.0, "set_cap"),
+            (23.0, "set_cap"),
         ):
             run.writer("events").append((time_s, "main", kind, "pool decode", '{"cap_w": 900.0}'))
-        run.writer("events").append((20.0, "main", "grid.start", "peak", "target in force"))
+        run.writer("events").append((20.0, "main", "target_start", "peak", "target in force"))
         return finish(run, totals)
 
 
@@ -176,6 +176,7 @@ def write_busy_run(
                 target_w = 800e3 if in_event else None
                 fixed = power_row(float(second), used_w, target_w, 40e3 * used_w / 920e3, site)
                 run.writer("power").append((*fixed[:8], 1e6, *fixed[9:]))
+                run.writer("thermal").append((float(second), site, "air", 24.0, 36.0, 3.0, 40e3, None, 0.0))
                 for loop in ("cdu-0", "cdu-1"):
                     die_c = 62 + (used_w - 8e5) / 9e3 + (loop == "cdu-1") * 2
                     run.writer("thermal").append(
@@ -183,14 +184,14 @@ def write_busy_run(
                     )
         if with_event:
             events = run.writer("events")
-            events.append((start_s - 600, sites[0], "grid.notice", "summer_peak", '{"target_w": 800000.0}'))
-            events.append((start_s, sites[0], "grid.start", "summer_peak", '{"target_w": 800000.0}'))
+            events.append((start_s - 600, sites[0], "target_announced", "summer_peak", '{"target_w": 800000.0}'))
+            events.append((start_s, sites[0], "target_start", "summer_peak", '{"target_w": 800000.0}'))
             for step in range(60):
-                events.append((start_s + 5.0 * step, sites[0], "command.cap_power", "decode", f'{{"cap_w": {1100 - 5 * step}}}'))
-            events.append((start_s + 20, sites[0], "command.defer_tier", "batch", ""))
-            events.append((end_s, sites[0], "grid.end", "summer_peak", ""))
+                events.append((start_s + 5.0 * step, sites[0], "set_cap", "decode", f'{{"cap_w": {1100 - 5 * step}}}'))
+            events.append((start_s + 20, sites[0], "hold_tier", "batch", ""))
+            events.append((end_s, sites[0], "target_lifted", "summer_peak", ""))
             for step in range(40):
-                events.append((end_s + 5.0 * step, sites[0], "command.raise_cap", "decode", ""))
+                events.append((end_s + 5.0 * step, sites[0], "set_clock", "decode", ""))
         record = GridEventRecord("summer_peak", sites[0], start_s, end_s, ramp_end_s, 800e3, start_s - 600)
         one = SiteEnergy(3.1e9, 2.48e9, 3.1e8, 1.86e8, 9.3e7, 0.0, 0.0, 1.24e8, 1e-16)
         totals = RunTotals(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import math
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
@@ -174,3 +176,13 @@ def test_commands_print_data_alone(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "measures differ" in capsys.readouterr().out
     with pytest.raises(InputError, match="not a run directory"):
         summary_command(tmp_path, as_json=True)
+
+
+def test_opening_a_summary_loads_no_heavy_library(tmp_path: Path) -> None:
+    write_small_run(tmp_path / "run")
+    script = (
+        "import sys; from twin.cli.summary import summary_command; "
+        f"summary_command({str(tmp_path / 'run')!r}, True); "
+        "heavy = {'numpy', 'pandas', 'pyarrow', 'matplotlib'} & set(sys.modules); assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, cwd=Path(__file__).parents[1])

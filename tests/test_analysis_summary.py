@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 from pathlib import Path
@@ -136,7 +137,7 @@ def test_the_event_by_hand(summary: dict[str, Any]) -> None:
     assert event["by_tier"]["batch"]["slo_attainment_frac_before"] == pytest.approx(1 / 2)
     assert event["by_tier"]["batch"]["slo_attainment_frac_during"] is None
     # The cap at 5 s came before the event was announced at 10 s.
-    assert event["actions"] == {"cap_power": {"count": 2, "first_s": 21.0}, "defer": {"count": 1, "first_s": 12.0}}
+    assert event["actions"] == {"set_cap": {"count": 2, "first_s": 21.0}, "hold_tier": {"count": 1, "first_s": 12.0}}
 
 
 def event_of(tmp_path: Path, record: GridEventRecord) -> dict[str, Any]:
@@ -169,7 +170,7 @@ def test_an_event_that_outlasts_the_run_is_judged_to_its_end(tmp_path: Path) -> 
     entry = event_of(tmp_path, GridEventRecord("long", "main", 30.0, 90.0, 32.0, 800.0))
     assert entry["end_s"] == 90.0
     assert entry["reference_s"] == pytest.approx(10.0)
-    assert entry["energy_shed_j"] == pytest.approx((2 * 900 + 2 * 850 + 6 * 800 - 10 * 800))
+    assert entry["energy_shed_j"] == pytest.approx(2 * 900 + 2 * 850 + 6 * 800 - 10 * 800)
     assert entry["compliance_frac"] == 1.0
 
 
@@ -231,8 +232,8 @@ def test_a_distribution_is_ordered_and_inside_its_values(values: list[float]) ->
         return
     low, high = min(known), max(known)
     order = [low, result["p50"], result["p90"], result["p99"], high]
-    assert all(a <= b + 1e-9 * high for a, b in zip(order, order[1:], strict=False))  # type: ignore[operator]
-    assert low - 1e-9 * high <= result["mean"] <= high * (1 + 1e-9)  # type: ignore[operator]
+    assert all(a <= b + 1e-9 * high for a, b in itertools.pairwise(order))
+    assert low - 1e-9 * high <= result["mean"] <= high * (1 + 1e-9)
 
 
 @settings(max_examples=40, deadline=None)

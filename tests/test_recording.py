@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twin.errors import InputError, SimulationError
-from twin.recording import TABLES, Column, RunDirectory, TableWriter, is_run_directory
+from twin.recording import TABLES, Column, RunDirectory, is_run_directory
 from twin.recording import writer as writer_module
+from twin.recording.writer import TableWriter
 
 CONTRACT = {
     "requests": "request_id session_id parent_id depth site tier arrival_s admitted_s first_token_s finish_s input_tokens "

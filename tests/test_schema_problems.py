@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 from schema_scenarios import SCENARIO, TOPOLOGY, spoiled, write
+
 from twin.errors import InputError
 from twin.schema import load_scenario
 
@@ -36,7 +36,11 @@ def problems(folder: Path, scenario: str = SCENARIO, topology: str = TOPOLOGY, *
         ("process: poisson, ", "", "9:3: workload.arrivals.process: is missing"),
         ("kind: agents", "kind: agent", "8:3: workload.kind: 'agent' is not one of"),
         ("kind: agents", "kind: agents\n  warm_start: yes", "9:3: workload.warm_start: expected true or false, not 'yes'"),
-        ("model: deepseek_r1", "model: deepseek_r2", "12:3: serving.model: unknown model 'deepseek_r2' (did you mean 'deepseek_r1'?)"),
+        (
+            "model: deepseek_r1",
+            "model: deepseek_r2",
+            "12:3: serving.model: unknown model 'deepseek_r2' (did you mean 'deepseek_r1'?)",
+        ),
         ("backend: trtllm", "backend: trtlm", "14:3: serving.backend: unknown backend 'trtlm' (did you mean 'trtllm'?)"),
         ("weights: fp4", "weights: fp5", "13:15: serving.precision.weights: 'fp5' is not one of 'bf16', 'fp8', 'fp4'"),
         ("instances: 18", "instances: 0", "20:7: serving.pools.0.instances: 0 is out of range: it must be at least 1"),
@@ -49,16 +53,36 @@ def problems(folder: Path, scenario: str = SCENARIO, topology: str = TOPOLOGY, *
         ("role: aggregated", "role: prefill", "17:7: serving.pools.0.role: a prefill pool needs a decode pool at its site"),
         ("premium: 0.25", "premum: 0.25", "10:11: workload.tiers.premum: unknown tier 'premum' (did you mean 'premium'?)"),
         ("premium: 0.25", "premium: 0.5", "10:3: workload.tiers: the shares add up to 1.25, not 1"),
-        ("  - name: standard", "  - name: premium\n  - name: standard", "6:5: tiers.1.name: the name 'premium' is taken by item 0"),
-        ("start: 10 min", "start: 10 min\n      feed: utilty", "25:7: grid.events.0.feed: unknown feed 'utilty' (did you mean 'utility'?)"),
+        (
+            "  - name: standard",
+            "  - name: premium\n  - name: standard",
+            "6:5: tiers.1.name: the name 'premium' is taken by item 0",
+        ),
+        (
+            "start: 10 min",
+            "start: 10 min\n      feed: utilty",
+            "25:7: grid.events.0.feed: unknown feed 'utilty' (did you mean 'utility'?)",
+        ),
         ("duration: 10 min", "duration: -10 min", "25:7: grid.events.0.duration: '-10 min' is out of range: it must be above 0"),
         ("duration: 10 min", "duration: 10 min\n      ramp: 1 h", "26:7: grid.events.0.ramp: a ramp of 3600 s is longer than"),
-        ("start: 10 min", "start: 30 min", "24:7: grid.events.0.start: begins at 1800 s, after the run of 1800 s: it never happens"),
+        (
+            "start: 10 min",
+            "start: 30 min",
+            "24:7: grid.events.0.start: begins at 1800 s, after the run of 1800 s: it never happens",
+        ),
         ("target: 80 %", "target: 1 MW", "26:7: grid.events.0.target: 1 MW is above the feed's contract of 300 kW"),
         ("target: 80 %", "target: 120 %", "26:7: grid.events.0.target: '120 %' is out of range: it must be at most 1"),
-        ("horizon:", "represent: 4\nhorizon:", "20:7: serving.pools.0.instances: 18 instances do not divide into groups of `represent: 4`"),
+        (
+            "horizon:",
+            "represent: 4\nhorizon:",
+            "20:7: serving.pools.0.instances: 18 instances do not divide into groups of `represent: 4`",
+        ),
         ("horizon:", "records: {interval: 1 h}\nhorizon:", "27:11: records.interval: a step of 3600 s is longer than the run"),
-        ("horizon:", "control: {policy: lader}\nhorizon:", "27:11: control.policy: unknown policy 'lader' (did you mean 'ladder'?)"),
+        (
+            "horizon:",
+            "control: {policy: lader}\nhorizon:",
+            "27:11: control.policy: unknown policy 'lader' (did you mean 'ladder'?)",
+        ),
         ("horizon:", "limits: [{value: x, min: 2, max: 1}]\nhorizon:", "27:21: limits.0.min: 2 is above the max of 1"),
         ("topology: topology.yaml", "topology: topolgy.yaml", "2:1: topology: no such file"),
         ("kind: agents", "kind: trace\n  trace: none.csv", "9:3: workload.trace: no such file: "),
@@ -77,18 +101,39 @@ def test_one_problem_of_a_scenario(tmp_path: Path, old: str, new: str, expected:
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        ("rack: gb200_nvl72", "rack: gb200_nvl27", "6:23: sites.0.racks.0.rack: unknown rack 'gb200_nvl27' (did you mean 'gb200_nvl72'?)"),
+        (
+            "rack: gb200_nvl72",
+            "rack: gb200_nvl27",
+            "6:23: sites.0.racks.0.rack: unknown rack 'gb200_nvl27' (did you mean 'gb200_nvl72'?)",
+        ),
         ("rack: gb200_nvl72", "rack: vera_cpu", "6:23: sites.0.racks.0.rack: 'vera_cpu' is no rack"),
-        ("rack: gb200_nvl72", "rack: rubin_ultra_nvl576", "6:23: sites.0.racks.0.rack: rack rubin_ultra_nvl576 cannot be simulated"),
+        (
+            "rack: gb200_nvl72",
+            "rack: rubin_ultra_nvl576",
+            "6:23: sites.0.racks.0.rack: rack rubin_ultra_nvl576 cannot be simulated",
+        ),
         ("rack: gb200_nvl72", "rack: hgx_h100", "6:49: sites.0.racks.0.loop: rack hgx_h100 is air-cooled and takes no loop"),
         (", loop: tcs}", "}", "6:9: sites.0.racks.0.loop: is missing: rack gb200_nvl72 gives heat to a liquid loop"),
         ("loop: tcs", "loop: tsc", "6:52: sites.0.racks.0.loop: unknown loop 'tsc' (did you mean 'tcs'?)"),
-        ("optic: pluggable_1600g", "optic: plugable", "7:42: sites.0.fabric.optic: unknown optic 'plugable'"),
-        ("switch: quantum_x800_q3400", "switch: ethernet_fabric", "7:14: sites.0.fabric.switch: 'ethernet_fabric' is no switch"),
+        ("optic: pluggable_1600g", "optic: plugable", "7:40: sites.0.fabric.optic: unknown optic 'plugable'"),
+        (
+            "switch: spectrum4_sn5600",
+            "switch: quantum_x800_q3400",
+            "7:14: sites.0.fabric.switch: switch quantum_x800_q3400 cannot be simulated: nobody has published typical_w",
+        ),
+        ("switch: spectrum4_sn5600", "switch: ethernet_fabric", "7:14: sites.0.fabric.switch: 'ethernet_fabric' is no switch"),
         ("cdu: cdu_1mw", "cdu: dry_cooler", "9:27: sites.0.cooling.loops.0.cdu: 'dry_cooler' is no CDU"),
         ("chiller: air_cooled_chiller", "chiller: chiler", "11:7: sites.0.cooling.chiller: unknown chiller 'chiler'"),
-        ("capacity: 60 kWh", "capacity: -60 kWh", "19:36: sites.0.battery.capacity: '-60 kWh' is out of range: it must be above 0"),
-        ("power: 100 kW", "power: 100 kW, initial: 5 %", "19:69: sites.0.battery.initial: a charge of 0.05 is below the floor of 0.1"),
+        (
+            "capacity: 60 kWh",
+            "capacity: -60 kWh",
+            "19:36: sites.0.battery.capacity: '-60 kWh' is out of range: it must be above 0",
+        ),
+        (
+            "power: 100 kW",
+            "power: 100 kW, initial: 5 %",
+            "19:69: sites.0.battery.initial: a charge of 0.05 is below the floor of 0.1",
+        ),
         ("wet_bulb: 15 C", "wet_bulb: 25 C", "20:31: sites.0.climate.wet_bulb: 25 C is above the dry bulb of 22 C"),
         ("wet_bulb: 15 C", "weather: none.csv", "20:31: sites.0.climate.weather: no such file"),
         (", wet_bulb: 15 C", "", "20:5: sites.0.climate.wet_bulb: is missing; give dry_bulb and wet_bulb, or weather"),
@@ -123,7 +168,7 @@ def test_all_problems_are_reported_at_once_in_the_order_of_the_files(tmp_path: P
             ["scenario.yaml:19:7", "serving.pools.0.racks"],
             ["scenario.yaml:26:7", "grid.events.0.duration"],
             ["topology.yaml:6:23", "sites.0.racks.0.rack"],
-            ["topology.yaml:6:42", "sites.0.racks.0.loop"],
+            ["topology.yaml:6:46", "sites.0.racks.0.loop"],
             ["topology.yaml:19:36", "sites.0.battery.capacity"],
         ]
     )
@@ -132,8 +177,8 @@ def test_all_problems_are_reported_at_once_in_the_order_of_the_files(tmp_path: P
 
 
 def test_no_word_of_the_validator_reaches_the_reader(tmp_path: Path) -> None:
-    scenario = "name: [1]\ntopology: 5\ntiers: {}\nworkload: 3\nserving: {pools: x, precision: [], model: {}}\nhorizon: {a: 1}\nseed: x\n"
-    text = "\n".join(problems(tmp_path, scenario))
+    first = "name: [1]\ntopology: 5\ntiers: {}\nworkload: 3\n"
+    text = "\n".join(problems(tmp_path, first + "serving: {pools: x, precision: [], model: {}}\nhorizon: {a: 1}\nseed: x\n"))
     for jargon in ("Input should", "pydantic", "type=", "valid_", "[type", "errors.pydantic"):
         assert jargon not in text
 
@@ -146,13 +191,17 @@ def test_two_sites_need_to_be_told_apart(tmp_path: Path) -> None:
         "scenario.yaml:23:7: grid.events.0.feed: is missing, and there are 2 feeds: utility, second",
     ]
     same = TOPOLOGY + site
-    assert "topology.yaml:21:5: sites.1.name: the name 'main' is taken by item 0; names must differ" in problems(tmp_path, topology=same)
+    assert "topology.yaml:21:5: sites.1.name: the name 'main' is taken by item 0; names must differ" in problems(
+        tmp_path, topology=same
+    )
 
 
 def test_pools_that_share_racks_are_placed_whole(tmp_path: Path) -> None:
     """Two racks of 72: 3 x 36 + 4 x 9 = 144 GPUs fit; 3 x 36 + 2 x 24 would need 48 in the 36 that are left."""
     pools = SCENARIO.replace("dp: 8, ep: 8", "dp: 36, ep: 36").replace("instances: 18", "instances: 3")
-    fits = pools.replace("grid:", "    - {name: b, role: aggregated, racks: racks, parallelism: {dp: 9, ep: 9}, instances: 4}\ngrid:")
+    fits = pools.replace(
+        "grid:", "    - {name: b, role: aggregated, racks: racks, parallelism: {dp: 9, ep: 9}, instances: 4}\ngrid:"
+    )
     load_scenario(write(tmp_path, fits))
     too_many = fits.replace("dp: 9, ep: 9}, instances: 4", "dp: 24, ep: 24}, instances: 2")
     found = problems(tmp_path, too_many)

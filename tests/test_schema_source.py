@@ -90,13 +90,17 @@ def test_every_value_knows_the_place_of_its_key() -> None:
         ("a: 'open\n", ["broken YAML: found unexpected end of stream"]),
         ("a: x\x00y\n", ["f.yaml:1:5: the character U+0000 may not stand in a text file"]),
         ("a: 1\n---\nb: 2\n", ["f.yaml:2:1: a second document begins here; a file holds one"]),
-        ("a: !!python/object:os.system x\n", ["f.yaml:1:1: the tag 'tag:yaml.org,2002:python/object:os.system' is not read here"]),
+        (
+            "a: !!python/object:os.system x\n",
+            ["f.yaml:1:1: the tag 'tag:yaml.org,2002:python/object:os.system' is not read here"],
+        ),
         ("? [1, 2]\n: 3\n", ["f.yaml:1:3: a key must be a plain word"]),
         ("a: *b\n", ["f.yaml:1:1: no anchor &b stands before this alias"]),
         ("a: &a\n  b: *a\n", ["f.yaml:2:3: the alias *a contains itself"]),
         ("a: &a {x: 1}\nb:\n  <<: *a\n", ["f.yaml:3:3: merge keys (<<) are not read; use `extends:` or write it out"]),
+        ('a: "x\\0y"\n', ["f.yaml:1:1: the character U+0000 may not stand in a value"]),
         ("a: 99999999999999999999999\n", ["f.yaml:1:1: the number 99999999999999999999999 is too large"]),
-        ("a: " + "[" * 100 + "]" * 100, ["f.yaml:1:66: is nested deeper than 64 levels"]),
+        ("a: " + "[" * 100 + "]" * 100, ["f.yaml:1:67: is nested deeper than 64 levels"]),
     ],
 )
 def test_what_is_refused_is_refused_with_its_place(text: str, expected: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 
 import pytest
@@ -66,10 +67,8 @@ def test_what_is_no_quantity_is_refused(text: object, dimension: str, message: s
 
 @given(st.text(max_size=20), st.sampled_from(sorted(UNITS)))
 def test_any_text_is_a_finite_number_or_an_error(text: str, dimension: str) -> None:
-    try:
+    with contextlib.suppress(UnitError):
         assert math.isfinite(parse_quantity(text, dimension))
-    except UnitError as error:
-        assert str(error)
 
 
 @given(

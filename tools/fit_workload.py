@@ -14,7 +14,11 @@ import pandas as pd
 import yaml
 
 PROBABILITIES = [0, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.925, 0.95, 0.965, 0.975, 0.985, 0.995, 1]
-TURN_BINS = [22, 67]  # sessions of < 22, < 67 and more main-agent calls: the longer, the more often they begin from nothing
+TURN_BINS = [
+    22,
+    67,
+    120,
+]  # sessions with fewer main-agent calls than these: longer ones more often begin from nothing, and unattended
 FIRST_READS = 2  # main calls 1 and 2 read most, whatever the context
 CONTEXT_BINS = [30_000, 60_000]  # an agent with little in its context reads much more than one that has read
 BLOCK = 64
@@ -22,7 +26,7 @@ BLOCK = 64
 #: which favours low ones: scaled so, compactions come as often as recorded (0.6 % of the calls).
 LIMIT_SCALE = 1.2
 #: Share of sessions on a model with a context of a million tokens, besides those that begin above their limit.
-LONG_CONTEXT_FRAC = 0.06
+LONG_CONTEXT_FRAC = 0.15
 OUT = Path(__file__).parent.parent / "twin" / "workload" / "data"
 
 AGENT_SOURCE = (

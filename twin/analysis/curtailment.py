@@ -17,11 +17,10 @@ import numpy as np
 from twin.analysis.columns import TableColumns
 from twin.analysis.service import Requests
 from twin.analysis.totals import GridEventRecord
+from twin.recording import COMMAND_KINDS
 
 #: A meter this far above its target still counts as at the target: rounding, far below what any meter resolves.
 TOLERANCE_FRAC = 1e-6
-#: Prefix of the event kinds that are commands of the control policy.
-COMMAND_PREFIX = "command."
 _TIME_ROUNDING_S = 1e-9
 
 
@@ -164,9 +163,8 @@ def _actions(run_dir: Path, event: GridEventRecord, end_s: float) -> dict[str, d
     since_s = event.start_s if event.announced_s is None else event.announced_s
     chosen = table.names("site").are(event.site) & (time_s >= since_s) & (time_s <= end_s)
     actions = {}
-    for label in sorted(kind.labels):
-        if label.startswith(COMMAND_PREFIX):
-            times = time_s[chosen & kind.are(label)]
-            if len(times):
-                actions[label.removeprefix(COMMAND_PREFIX)] = {"count": len(times), "first_s": float(times.min())}
+    for command in COMMAND_KINDS:
+        times = time_s[chosen & kind.are(command)]
+        if len(times):
+            actions[command] = {"count": len(times), "first_s": float(times.min())}
     return actions

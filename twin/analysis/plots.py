@@ -14,15 +14,16 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from twin.analysis import style
 from twin.analysis.axes import PLOT_AREA, label_right, last_known, nothing_to_show, shade_events, time_axis, time_unit
 from twin.analysis.columns import Names, TableColumns
-from twin.analysis.curtailment import COMMAND_PREFIX
 from twin.analysis.series import RequestSeries, StepTable, bin_edges, busiest_unit
 from twin.analysis.story import spoken_kind
 from twin.errors import InputError, did_you_mean
+from twin.recording import EVENT_KINDS
 from twin.units import format_si
 
 #: Bins of lines that are recorded each step, and at most of quantiles, which need requests in each bin.
 FINE_BINS, COARSE_BINS = 360, 60
 _LANES_MOST = 14
+_OTHER_LOOPS_MOST = 4
 _LATENCY = {"ttft_s": "Time to first token", "tpot_s": "Time per output token"}
 
 
@@ -54,7 +55,7 @@ class Plots:
         order of their first moment."""
         table = TableColumns(self._run_dir, "events")
         kind, time_s = table.names("kind"), table.numbers("time_s")
-        chosen = sorted(kind.labels, key=lambda label: not label.startswith(("grid", COMMAND_PREFIX)))[:_LANES_MOST]
+        chosen = sorted(kind.labels, key=lambda label: _group(label) not in ("grid", "command"))[:_LANES_MOST]
         return kind, time_s, sorted(chosen, key=lambda label: float(time_s[kind.are(label)].min()))
 
     @property
@@ -68,7 +69,8 @@ class Plots:
         return self._power.sites
 
     def power(self, axes: Axes | None = None, site: str | None = None) -> Axes:
-        """Where a site's power goes, stacked, with the meter, the feed's limit and the load target."""
+        """Where a site's power goes, stacked, with the meter, the feed's limit and the load target. Hatched: covered by battery
+        or generators instead of the feed; dotted, on top: charging the battery."""
         axes, site = _axes(axes), self._site(site)
         edges, at = self._bins(FINE_BINS)
         columns = {name: self._power.steps(name, site) for name, _, _ in style.COMPONENTS}
@@ -79,6 +81,7 @@ class Plots:
         draw = meter.mean(edges)
         factor, unit = busiest_unit(np.concatenate((draw, limit, parts.sum(axis=0))), "W")
         axes.stackplot(at, parts / factor, colors=[colour for _, _, colour in style.COMPONENTS], linewidth=0, alpha=0.85)
+        self._hatch_storage(axes, site, edges, parts.sum(axis=0), factor)
         axes.fill_between(at, meter.minimum(edges) / factor, meter.maximum(edges) / factor, color=style.INK, alpha=0.15, lw=0)
         axes.plot(at, draw / factor, color=style.INK)
         axes.plot(at, limit / factor, color=style.LIMIT, linestyle=(0, (5, 3)), linewidth=1.2)
@@ -148,24 +151,31 @@ class Plots:
         return axes
 
     def temperature(self, axes: Axes | None = None, site: str | None = None) -> Axes:
-        """Hottest GPU die, and coolant to and from the racks, over a site's loops: mean line, band from lowest to highest."""
+        """Hottest GPU die, and coolant to and from the racks: mean line over the loops that cool GPUs, band from lowest to
+        highest. Thin: the return of each other circuit."""
         axes, site = _axes(axes), self._site(site)
         edges, at = self._bins(FINE_BINS)
+        found = {
+            column: {name: steps.mean(edges) for name, steps in self._thermal.grouped(column, site, "loop").items()}
+            for column in ("gpu_max_c", "return_c", "supply_c")
+        }
+        with_gpus = [name for name, die_c in found["gpu_max_c"].items() if np.isfinite(die_c).any()]
         labels = []
-        for column, label, colour in (
-            ("gpu_max_c", "hottest GPU", style.HOT),
-            ("return_c", "return", style.WARM),
-            ("supply_c", "supply", style.COOL),
-        ):
-            loops = [steps.mean(edges) for steps in self._thermal.grouped(column, site, "loop").values()]
-            if not loops:
-                nothing_to_show(axes, "no cooling loop was recorded")
-                break
-            line = np.max(loops, axis=0) if column == "gpu_max_c" else np.mean(loops, axis=0)
-            axes.fill_between(at, np.min(loops, axis=0), np.max(loops, axis=0), color=colour, alpha=0.18, linewidth=0)
-            axes.plot(at, line, color=colour)
-            if (y := last_known(line)) is not None:
-                labels.append((y, label, colour))
+        for (column, lines), (label, colour) in zip(found.items(), style.TEMPERATURES, strict=True):
+            loops = [lines[name] for name in with_gpus]
+            if loops:
+                line = np.max(loops, axis=0) if column == "gpu_max_c" else np.mean(loops, axis=0)
+                axes.fill_between(at, np.min(loops, axis=0), np.max(loops, axis=0), color=colour, alpha=0.18, linewidth=0)
+                axes.plot(at, line, color=colour)
+                if (y := last_known(line)) is not None:
+                    labels.append((y, label, colour))
+        others = [name for name in found["return_c"] if name not in with_gpus]
+        for name in others[:_OTHER_LOOPS_MOST]:
+            axes.plot(at, found["return_c"][name], color=style.MUTED, linewidth=0.9)
+            if (y := last_known(found["return_c"][name])) is not None:
+                labels.append((y, name.replace("_", " "), style.MUTED))
+        if not found["return_c"]:
+            nothing_to_show(axes, "no cooling loop was recorded")
         self._finish(axes, f"Temperatures of {site}", "°C", labels, self._at(site))
         return axes
 
@@ -199,7 +209,7 @@ class Plots:
             counts, _ = np.histogram(np.clip(times, 0, self._horizon_s), edges)
             there = counts > 0
             weight = 0.45 + 0.55 * np.log1p(counts[there]) / np.log1p(max(counts.max(), 1))
-            colour = style.TARGET if label.startswith("grid") else style.ACTION
+            colour = style.GROUPS[_group(label)]
             y = np.full(int(there.sum()), -row)
             axes.scatter(at[there], y, marker="|", s=130, c=colour, alpha=weight, linewidths=2.2)
             labels.append((-float(row), f"{len(times):,} ×", style.MUTED))
@@ -226,6 +236,18 @@ class Plots:
         """Edges in seconds, and centres in the unit of the time axis."""
         edges = bin_edges(self._horizon_s, most)
         return edges, (edges[:-1] + edges[1:]) / 2 / time_unit(self._horizon_s)[0]
+
+    def _hatch_storage(self, axes: Axes, site: str, edges: np.ndarray, used_w: np.ndarray, factor: float) -> None:
+        """Hatch what battery and generators cover, down from the top of the stack; dot what charges the battery, on top."""
+        at = (edges[:-1] + edges[1:]) / 2 / time_unit(self._horizon_s)[0]
+        battery_w = self._power.steps("battery_w", site).mean(edges)
+        own_w = np.clip(battery_w, 0.0, None) + self._power.steps("generator_w", site).mean(edges)
+        charge_w = np.clip(-battery_w, 0.0, None)
+        for low_w, high_w, hatch in ((used_w - own_w, used_w, "////"), (used_w, used_w + charge_w, "....")):
+            some = high_w - low_w > 0.003 * np.nanmax(used_w, initial=1.0)
+            if some.any():
+                low, high = low_w / factor, high_w / factor
+                axes.fill_between(at, low, high, where=some, fc="none", ec=style.STORAGE, hatch=hatch, linewidth=0)
 
     def _name_targets(self, axes: Axes, factor: float, site: str) -> None:
         seconds, _ = time_unit(self._horizon_s)
@@ -254,10 +276,15 @@ class Plots:
     ) -> None:
         shade_events(axes, events, self._horizon_s, named)
         time_axis(axes, self._horizon_s)
-        axes.set_title(f"{title}, {unit}" if unit else title)
+        axes.set_title(f"{title}, {unit}" if unit else title, loc="left", fontsize=10.5, fontweight="bold", color=style.INK)
         if ticks and axes.get_yscale() == "linear" and len(axes.get_yticks()):
             axes.yaxis.set_major_locator(MaxNLocator(5))
         label_right(axes, labels)
+
+
+def _group(kind: str) -> str:
+    known = EVENT_KINDS.get(kind)
+    return known.group if known else "other"
 
 
 def _axes(axes: Axes | None) -> Axes:

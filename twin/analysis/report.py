@@ -96,7 +96,8 @@ def _sections(plots: Plots) -> Iterator[tuple[str, list[Drawing]]]:
             _drawing(
                 f"power-{i}",
                 f"Power of {site} by component over time, with the meter (line; the grey band spans its lowest and highest "
-                "steps), the feed limit (dashed) and the load target (red). Grid events are shaded, their ramp lighter.",
+                "steps), the feed limit (dashed) and the load target (red). Hatched: covered by battery or generators; dotted: "
+                "charging the battery. Grid events are shaded, their ramp lighter.",
                 3.9,
                 partial(plots.power, site=site),
             )
@@ -114,7 +115,10 @@ def _sections(plots: Plots) -> Iterator[tuple[str, list[Drawing]]]:
     )
     thermal = []
     for i, site in enumerate(sites):
-        said = f"Temperatures of {site}: hottest GPU die, coolant to and from the racks; bands span the cooling loops."
+        said = (
+            f"Temperatures of {site}: hottest GPU die, coolant to and from the racks; bands span the loops that cool GPUs. "
+            "Thin lines: return of the other circuits."
+        )
         thermal.append(_drawing(f"temperature-{i}", said, 2.9, partial(plots.temperature, site=site)))
         said = f"PUE of {site} over time: everything the site consumes over what its IT equipment does."
         thermal.append(_drawing(f"pue-{i}", said, 2.2, partial(plots.pue, site=site)))
@@ -128,7 +132,7 @@ def _drawing(key: str, caption: str, height_in: float, draw: Callable[[Axes], Ax
         figure = Figure(figsize=(9.4, height_in))
         FigureCanvasSVG(figure)
         # Margins in inches, so that figures of any height line up under each other.
-        left, right, below, above = PLOT_AREA if key != "actions" else (1.75, *PLOT_AREA[1:])
+        left, right, below, above = PLOT_AREA if key != "actions" else (2.2, *PLOT_AREA[1:])
         figure.subplots_adjust(left / 9.4, below / height_in, 1 - right / 9.4, 1 - above / height_in)
         draw(figure.add_subplot())
         text = io.StringIO()
@@ -139,13 +143,15 @@ def _drawing(key: str, caption: str, height_in: float, draw: Callable[[Axes], Ax
 def _inline(svg: str, key: str, caption: str) -> str:
     """matplotlib's SVG file as an element of the page: identifiers of its own, the page's fonts and themed colours."""
     svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"<!--.*?-->\s*", "", svg, flags=re.DOTALL)
+    for part in (
+        r"<metadata>.*?</metadata>",
+        r"<!--.*?-->\s*",
+        r"<defs>\s*<style.*?</style>\s*</defs>",
+        r"font-family: [^;\"]*; ",
+    ):
+        svg = re.sub(part, "", svg, flags=re.DOTALL)
     svg = re.sub(r'\bid="', f'id="{key}-', svg)
     svg = svg.replace("url(#", f"url(#{key}-").replace('href="#', f'href="#{key}-')
-    svg = re.sub(
-        r"font: (?:(\w+) )?([\d.]+)px [^;\"]*", lambda m: f"font-size: {m[2]}px" + (f"; font-weight: {m[1]}" if m[1] else ""), svg
-    )
     for colour, variable in style.THEMED.items():
         svg = svg.replace(f": {colour}", f": var({variable})")
     label = str(Markup.escape(caption))

@@ -9,6 +9,9 @@ import numpy as np
 
 from twin.analysis.columns import TableColumns
 
+#: An answer given within this time falls into one bin whole: far below any bin, far above what rounding leaves of a difference.
+_INSTANT_S = 1e-3
+
 
 def bin_edges(horizon_s: float, bins: int) -> np.ndarray:
     """`bins` equal bins over the run: bins + 1 edges in seconds."""
@@ -105,7 +108,7 @@ class RequestSeries:
         rows = self._tier.are(tier) & ~np.isnan(self._first_s) & (self._tokens > 0)
         first_s, tokens = self._first_s[rows], self._tokens[rows]
         last_s = np.where(np.isnan(self._finish_s[rows]), self._horizon_s, self._finish_s[rows])
-        at_once = last_s - first_s <= 0
+        at_once = last_s - first_s < _INSTANT_S
         rate = np.where(at_once, 0.0, tokens / np.where(at_once, 1.0, last_s - first_s))
         begun = _ramp(first_s, rate, edges)
         ended = _ramp(last_s, rate, edges)

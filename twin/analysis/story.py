@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from twin.recording import EVENT_KINDS
 from twin.units import format_duration, format_si
 
 #: Below this change a measure is said to have stayed.
@@ -114,7 +115,9 @@ def _service(summary: dict[str, Any]) -> Paragraph:
         if t["slo_attainment_frac"] is None:
             sentences.append(f"No request of {tier} came to an end." if t["requests"] else f"{tier} had no requests.")
         else:
-            said = f"{tier} met its promises for {_percent(t['slo_attainment_frac'])} of requests"
+            promises = any(bound is not None for bound in t["objectives"].values())
+            kept = f"met its promises for {_percent(t['slo_attainment_frac'])} of requests" if promises else "promises nothing"
+            said = f"{tier} {kept}"
             if t["ttft_s"]["p50"] is not None:
                 said += f"; first token after {_duration(t['ttft_s']['p50'])} (median), {_duration(t['ttft_s']['p99'])} (p99)"
             sentences.append(said + ".")
@@ -153,10 +156,9 @@ def _kept(summary: dict[str, Any]) -> Paragraph:
 
 
 def spoken_kind(kind: str) -> str:
-    """An event kind for people: "command.cap_power" -> "cap power", "grid.ramp_end" -> "grid: ramp end"."""
-    group, _, rest = kind.partition(".")
-    said = rest if group == "command" and rest else f"{group}: {rest}" if rest else group
-    return said.replace("_", " ").replace(".", ": ")
+    """An event kind for people; one that is not known under its own name."""
+    known = EVENT_KINDS.get(kind)
+    return known.said if known else kind.replace("_", " ")
 
 
 def spoken_detail(detail: str) -> str:

@@ -37,8 +37,11 @@ COMPONENTS = (
 )
 #: Colours of tiers, in the order of the scenario. Told apart by people who see no red or no green as well (after Okabe and Ito).
 TIERS = ("#2f6db3", "#d9792b", "#2b9a77", "#b75a9b", "#8a7a2b", "#5f8fd0", "#c2574b", "#6b7785")
-HOT, WARM, COOL = "#cf4b3a", "#d99a2b", "#2f7fc1"
-ACTION = "#5b5bb5"
+#: Hottest die, coolant from and to the racks: label, colour.
+TEMPERATURES = (("hottest GPU", "#cf4b3a"), ("return", "#d99a2b"), ("supply", "#2f7fc1"))
+STORAGE = "#5a3f8f"
+#: Colours of events by who caused them.
+GROUPS = {"grid": TARGET, "command": "#5b5bb5", "report": "#8a7a2b", "plant": "#cf7a3a", "other": MUTED}
 
 #: matplotlib settings of every figure. `svg.fonttype` none leaves text as text, so that it can be read aloud, searched and
 #: themed; a fixed hash salt gives the same file for the same run. (Any, since matplotlib types its keys as literals.)
@@ -48,6 +51,8 @@ SETTINGS: Any = {
     "font.family": "sans-serif",
     "font.size": 10,
     "text.color": INK,
+    # Names come from users' files: a dollar sign in one is no formula.
+    "text.parse_math": False,
     "axes.edgecolor": RULE,
     "axes.labelcolor": MUTED,
     "axes.labelsize": 9.5,
@@ -57,12 +62,9 @@ SETTINGS: Any = {
     "axes.grid": True,
     "axes.grid.axis": "y",
     "axes.axisbelow": True,
-    "axes.titlesize": 10.5,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.titlecolor": INK,
     "grid.color": RULE,
     "grid.linewidth": 0.7,
+    "hatch.linewidth": 0.7,
     "xtick.color": MUTED,
     "ytick.color": MUTED,
     "xtick.labelcolor": MUTED,

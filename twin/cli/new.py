@@ -20,7 +20,8 @@ def template_names() -> list[str]:
 def new_command(folder: str | Path, template: str = "quickstart") -> int:
     """Writes the template's files and the editor schemas into `folder`; says what to do next on stderr; returns 0.
 
-    Raises InputError for an unknown template, a file that is there already (nothing is written then) or a folder that cannot be written.
+    Raises InputError for an unknown template, a file that is there already (nothing is written then), or a folder that cannot be
+    written.
     """
     if template not in template_names():
         raise InputError(f"unknown template {template!r}{did_you_mean(template, template_names())}")

@@ -87,11 +87,13 @@ class Dispatcher:
         """A context will not be asked for again."""
         self._homes.pop(key, None)
 
-    def in_flight(self) -> list[Request]:
-        """Everything accepted and not finished."""
-        held = [request for gate in self._gates.values() for request in gate]
-        inside = {id(r): r for w in self._stations for r in [*w.running, *w.joining, *w.prefilling, *w.waiting]}
-        return [*held, *self._releasing.values(), *self._travelling.values(), *inside.values()]
+    def in_flight(self) -> list[tuple[Request, Worker | None]]:
+        """Everything accepted and not finished, by number, with the instance that holds it (None: at the door or on the way)."""
+        outside = [request for gate in self._gates.values() for request in gate]
+        outside += [*self._releasing.values(), *self._travelling.values()]
+        found: list[tuple[Request, Worker | None]] = [(request, None) for request in outside]
+        found += [(request, worker) for worker in self._stations for request in worker.held()]
+        return sorted(found, key=lambda entry: entry[0].request_id)
 
     def _let_in(self, request: Request, _: Any) -> None:
         del self._releasing[request.request_id]

@@ -62,10 +62,11 @@ def plant_spec(site: Site, catalog: Catalog) -> PlantSpec:
         supply_c = min(loop.supply - cdu.number("approach_k") for loop, cdu in zip(cooling.loops, cdus, strict=True))
         range_k = min(cdu.number("return_intercept_c") + (cdu.number("return_slope") - 1) * loop.supply
                       for loop, cdu in zip(cooling.loops, cdus, strict=True))  # fmt: skip
-        circuits.append(circuit(cooler, _WARM, supply_c, range_k, liquid_w, chiller(chilling, liquid_w)))
+        circuits.append(circuit(cooler, _WARM, supply_c, range_k, liquid_w, chiller(chilling, liquid_w * chilling.number("trim_capacity_frac"))))
     air = air_loop(handler, _AIR, air_w, _CHILLED)
     chilled_c = air_water_supply_c(handler)
-    circuits.append(circuit(cooler, _CHILLED, chilled_c, handler.number("range_k"), air_w, chiller(chilling, air_w)))
+    assist = chiller(chilling, air_w * chilling.number("air_capacity_frac"))
+    circuits.append(circuit(cooler, _CHILLED, chilled_c, handler.number("water_range_k"), air_w, assist))
     store = None
     if site.battery is not None:
         part = catalog.part("battery", site.battery.part)

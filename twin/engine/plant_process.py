@@ -75,14 +75,14 @@ class PlantProcess:
         recorder: SiteRecorder,
         times: Iterator[StepTime],
         horizon_s: float,
-        after_step: Callable[[StepTime], None],
     ):
         self._clock = clock
         self._site = site
         self._recorder = recorder
         self._times = times
         self._horizon_s = horizon_s
-        self._after_step = after_step
+        #: Called after each step with what was due; set before the run.
+        self.after_step: Callable[[StepTime], None]
         self._last_s = 0.0
         self._power_w = np.zeros(len(site.stations))
         self._busy = np.zeros(len(site.stations))
@@ -116,7 +116,7 @@ class PlantProcess:
             self._recorder.write_power()
         if due.record_workers:
             self._recorder.write_workers(due.time_s, self._site.stations, self._site.network)
-        self._after_step(due)
+        self.after_step(due)
 
     def step(self, to_s: float) -> PlantStep:
         """Advance the plant to `to_s` on what the stations have used since the last step."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from twin.schema.scenario import Scenario
 from twin.schema.workload import AgentWorkload, Arrivals, ChatWorkload, FixedWorkload, GammaArrivals, PoissonArrivals
@@ -14,9 +15,10 @@ from twin.workload import (
     Intake,
     Poisson,
     Profile,
-    Replay,
     Session,
+    TraceReplay,
     WarmStart,
+    check_trace,
 )
 from twin.workload import Arrivals as ArrivalProcess
 
@@ -42,4 +44,17 @@ def sessions(scenario: Scenario) -> Iterator[Session]:
         if isinstance(work, ChatWorkload):
             return ChatGenerator(intake).sessions()
         return FixedGenerator(intake, input_tokens=work.input_tokens, output_tokens=work.output_tokens).sessions()
-    raise NotImplementedError
+    check_trace(Path(work.trace), work.format)
+    return TraceReplay(
+        Path(work.trace),
+        seed,
+        work.format,
+        arrivals=None if work.arrivals is None else arrival_process(work.arrivals),
+        horizon_s=horizon_s,
+        tiers=work.tiers,
+        speedup=work.speedup,
+        start_s=work.start,
+        represent=represent,
+        limit=work.sessions,
+        think_time_scale=work.think_time_scale,
+    ).sessions()

@@ -41,11 +41,19 @@ def site_plan(site: Site, catalog: Catalog) -> FabricPlan:
 
 
 def site_optics_w(site: Site, plan: FabricPlan, catalog: Catalog) -> float:
-    """Optical modules at all ends, in W; NICs keep pluggable ones where the switches have theirs co-packaged."""
+    """Optical modules at all ends, in W."""
+    return optics_w(plan, *end_powers_w(site, catalog))
+
+
+def end_powers_w(site: Site, catalog: Catalog) -> tuple[float, float]:
+    """Optics at the NIC end and at the switch end of a link at NIC speed, in W.
+
+    NICs keep pluggable ones where the switches have theirs co-packaged.
+    """
     nic_rate = _nic_bytes_per_s(site.racks[0].rack, catalog)
     co_packaged = catalog.part("switch", site.fabric.switch).flag("co_packaged_optics")
     nic_optic = catalog.part("optic", NIC_OPTIC if co_packaged else site.fabric.optic)
-    return optics_w(plan, _end_w(nic_optic, nic_rate), _end_w(catalog.part("optic", site.fabric.optic), nic_rate))
+    return _end_w(nic_optic, nic_rate), _end_w(catalog.part("optic", site.fabric.optic), nic_rate)
 
 
 def network_spec(site: Site, gpu: Part, catalog: Catalog) -> NetworkSpec:

@@ -7,11 +7,13 @@ import os
 import shutil
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twin.errors import InputError, SimulationError
 from twin.recording.tables import TABLES
-from twin.recording.writer import TableWriter
+
+if TYPE_CHECKING:
+    from twin.recording.writer import TableWriter
 
 #: What tells a run directory from any other: it is written last.
 MANIFEST = "manifest.json"
@@ -53,6 +55,8 @@ class RunDirectory:
 
     def writer(self, table: str) -> TableWriter:
         """The writer of `table`, opened at the first call."""
+        from twin.recording.writer import TableWriter
+
         if table not in self._writers:
             self._writers[table] = TableWriter(self.path / f"{table}.parquet", TABLES[table])
         return self._writers[table]

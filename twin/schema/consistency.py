@@ -16,15 +16,21 @@ from twin.schema.topology import RackGroup, Site, Topology
 from twin.schema.workload import ProfileArrivals
 from twin.units import format_si
 
-#: what the engine needs to know of a rack and of its GPU; a part that lacks one cannot be simulated.
+#: what the engine needs to know of a rack, of its GPU and of switches; a part that lacks one cannot be simulated.
 _RACK_KEYS = ("gpus", "scale_up_domain_gpus", "nodes", "other_idle_w", "other_busy_w", "rated_w", "liquid_heat_frac")
+_SWITCH_KEYS = ("port_bytes_per_s", "typical_w", "hop_latency_s")
 _GPU_KEYS = ("memory_bytes", "memory_bytes_per_s", "tdp_w", "idle_w", "nvlink_bytes_per_s", "nic_bytes_per_s")
+_UNKNOWN = "cannot be simulated: nobody has published"
 
 
 def topology_consistency(topology: Topology) -> Iterator[Finding]:
-    """Racks whose values nobody has published, and liquid loops that do not suit them."""
+    """Parts whose values nobody has published, and liquid loops that do not suit their racks."""
     catalog = load_catalog()
     for s, site in enumerate(topology.sites):
+        switch = catalog.part("switch", site.fabric.switch)
+        unknown = [key for key in _SWITCH_KEYS if not switch.has(key)]
+        if unknown:
+            yield ("sites", s, "fabric", "switch"), f"switch {switch.name} {_UNKNOWN} {', '.join(unknown)}"
         for g, group in enumerate(site.racks):
             path = ("sites", s, "racks", g)
             rack = catalog.part("rack", group.rack)
@@ -32,7 +38,7 @@ def topology_consistency(topology: Topology) -> Iterator[Finding]:
             gpu = catalog.part("gpu", rack.text("gpu"))
             unknown += [f"{gpu.name} {key}" for key in _GPU_KEYS if not gpu.has(key)]
             if unknown:
-                yield (*path, "rack"), f"rack {group.rack} cannot be simulated: nobody has published {', '.join(unknown)}"
+                yield (*path, "rack"), f"rack {group.rack} {_UNKNOWN} {', '.join(unknown)}"
             elif rack.number("liquid_heat_frac") > 0 and group.loop is None:
                 yield (*path, "loop"), f"is missing: rack {group.rack} gives heat to a liquid loop"
             elif rack.number("liquid_heat_frac") == 0 and group.loop is not None:
@@ -121,18 +127,19 @@ def _room(pools: list[tuple[int, Pool]], group: RackGroup, rack: Part) -> Iterat
 
 
 def _place(free: Counter[int], gpus: int, instances: int, domain: int) -> int:
-    """Takes room for the instances out of `free`, the fullest domains first; returns how many found none."""
+    """Takes room for the instances out of `free`, as the engine does: where most GPUs are free. Returns how many found none."""
     if gpus >= domain:
         fits = min(instances, free[domain] // (gpus // domain))
         free[domain] -= fits * (gpus // domain)
         return instances - fits
-    for level in sorted(level for level in free if level >= gpus):
-        each = level // gpus
-        full, rest = divmod(min(instances, free[level] * each), each)
-        free[level] -= full + (rest > 0)
-        free[level - each * gpus] += full
-        free[level - rest * gpus] += rest > 0
-        instances -= full * each + rest
+    while instances:
+        level = max((level for level, domains in free.items() if domains), default=0)
+        if level < gpus:
+            break
+        taken = min(instances, free[level])
+        free[level] -= taken
+        free[level - gpus] += taken
+        instances -= taken
     return instances
 
 

@@ -35,7 +35,10 @@ def json_schema(root: type[Model]) -> dict[str, Any]:
         generated["properties"]["topology"] = {"anyOf": [_PATH, {"$ref": f"{_REF}Topology"}], "description": whole["description"]}
     partial = {f"{name}.partial": _partial(definition) for name, definition in definitions.items()}
     for name in {root.__name__, "Topology"} & set(definitions):
-        base = {**_PATH, "description": "A file that this one is laid upon: what stands here replaces or extends what stands there."}
+        base = {
+            **_PATH,
+            "description": "A file that this one is laid upon: what stands here replaces or extends what stands there.",
+        }
         definition = partial[f"{name}.partial"]
         definition["properties"] = {"extends": base, **definition["properties"]}
     return {

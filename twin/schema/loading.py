@@ -20,7 +20,7 @@ from twin.schema.messages import Finding, findings
 from twin.schema.overrides import apply_overrides
 from twin.schema.references import scenario_references, topology_references
 from twin.schema.scenario import Scenario
-from twin.schema.source import Node, Place, places, plain
+from twin.schema.source import Node, Place, places, plain, to_yaml
 from twin.schema.topology import Topology
 from twin.schema.tree import TreeReader, with_absolute_paths, with_value
 
@@ -45,6 +45,10 @@ class Loaded(Generic[M]):
     data_files: tuple[str, ...]
     """Trace and weather files named, as absolute paths."""
     _digests: Mapping[str, str]
+
+    def to_yaml(self) -> str:
+        """`resolved` as the text of a YAML file (scenario.resolved.yaml)."""
+        return to_yaml(self.resolved)
 
     @cached_property
     def sources(self) -> dict[str, str]:
@@ -81,6 +85,19 @@ class LoadedTopology(Loaded[Topology]):
         return self.model
 
 
+@dataclass(frozen=True)
+class _Kind(Generic[M]):
+    """What a file can hold, and how it is checked."""
+
+    root: type[M]
+    references: Callable[[dict[str, Any]], Iterable[Finding]]
+    consistency: Callable[[M], Iterable[Finding]]
+
+
+_SCENARIO = _Kind(Scenario, scenario_references, scenario_consistency)
+_TOPOLOGY = _Kind(Topology, topology_references, topology_consistency)
+
+
 def load_scenario(source: Source, overrides: Mapping[str, object] | None = None, seed: int | None = None) -> LoadedScenario:
     """The scenario of a file, of plain data or of a model, with `--set` values and a seed laid on it.
 
@@ -88,13 +105,13 @@ def load_scenario(source: Source, overrides: Mapping[str, object] | None = None,
     sizes that do not fit. Relative paths start from the file in which they stand, those in `overrides` from the current folder.
     """
     tree, reader = _tree(source)
-    return LoadedScenario(*_load(tree, reader, Scenario, overrides or {}, seed))
+    return LoadedScenario(*_load(tree, reader, _SCENARIO, overrides, seed))
 
 
 def load_topology(source: Source, overrides: Mapping[str, object] | None = None) -> LoadedTopology:
     """The topology of a file, of plain data or of a model. Raises InputError with every problem found."""
     tree, reader = _tree(source)
-    return LoadedTopology(*_load(tree, reader, Topology, overrides or {}, None))
+    return LoadedTopology(*_load(tree, reader, _TOPOLOGY, overrides, None))
 
 
 def load_any(source: Source, overrides: Mapping[str, object] | None = None) -> LoadedScenario | LoadedTopology:
@@ -102,8 +119,8 @@ def load_any(source: Source, overrides: Mapping[str, object] | None = None) -> L
     tree, reader = _tree(source)
     keys = tree.value if tree is not None else {}
     if "sites" in keys and not {"topology", "serving", "workload"} & set(keys):
-        return LoadedTopology(*_load(tree, reader, Topology, overrides or {}, None))
-    return LoadedScenario(*_load(tree, reader, Scenario, overrides or {}, None))
+        return LoadedTopology(*_load(tree, reader, _TOPOLOGY, overrides, None))
+    return LoadedScenario(*_load(tree, reader, _SCENARIO, overrides, None))
 
 
 def _tree(source: Source) -> tuple[Node | None, TreeReader]:
@@ -112,50 +129,48 @@ def _tree(source: Source) -> tuple[Node | None, TreeReader]:
 
 
 def _load(
-    tree: Node | None, reader: TreeReader, root: type[M], overrides: Mapping[str, object], seed: int | None
+    tree: Node | None, reader: TreeReader, kind: _Kind[M], overrides: Mapping[str, object] | None, seed: int | None
 ) -> tuple[M, dict[str, Any], tuple[str, ...], tuple[str, ...], tuple[str, ...], dict[str, str]]:
     """The fields of Loaded."""
     problems = reader.problems
     if tree is None:
         raise InputError(problems)
-    tree, log = apply_overrides(tree, overrides, root, reader.put_topology_in_place, problems)
+    tree, log = apply_overrides(tree, overrides or {}, kind.root, reader.put_topology_in_place, problems)
     if seed is not None:
         tree = with_value(tree, ("seed",), Node(seed, Place("<--seed>")))
     tree = with_absolute_paths(tree)
     data = plain(tree)
-    model, found = _validated(root, data)
-    problems += _placed(found, tree, reader.problems)
+    model, found = _validated(kind, data)
+    problems += _placed(found, tree)
     if model is None or problems:
         raise InputError(_ordered(problems))
     return model, model.model_dump(mode="json"), log, tuple(reader.sources), _data_files(data), reader.sources
 
 
-def _validated(root: type[M], data: dict[str, Any]) -> tuple[M | None, list[Finding]]:
+def _validated(kind: _Kind[M], data: dict[str, Any]) -> tuple[M | None, list[Finding]]:
     """The model, or None, and everything wrong with the data. Sizes are checked when all else is well."""
-    is_scenario = root is Scenario
-    references: Callable[[dict[str, Any]], Iterable[Finding]] = scenario_references if is_scenario else topology_references
-    wrong = list(references(data))
+    wrong = list(kind.references(data))
     try:
-        model = root.model_validate(data)
+        model = kind.root.model_validate(data)
     except ValidationError as error:
-        return None, [*findings(error, root, data), *wrong]
-    if not wrong:
-        wrong = list(scenario_consistency(model) if isinstance(model, Scenario) else topology_consistency(model))  # type: ignore[arg-type]
-    return model, wrong
+        return None, [*findings(error, kind.root, data), *wrong]
+    return model, wrong or list(kind.consistency(model))
 
 
-def _placed(found: Iterable[Finding], tree: Node, known: list[Problem]) -> list[Problem]:
-    """Findings with the place of their key, or of the nearest key above it."""
+def _placed(found: Iterable[Finding], tree: Node) -> list[Problem]:
+    """Findings with the place of their key, or of the nearest key above it; in a topology's own file, with its own path."""
     where = dict(places(tree))
     main = where[()].file
+    topology = tree.value["topology"].value if "topology" in tree.value else None
+    unread = isinstance(topology, str) or (isinstance(topology, dict) and "extends" in topology)  # and that has been said
     problems = []
     for path, message in found:
+        if unread and path[:1] == ("topology",):
+            continue
         near = path
         while near not in where:
             near = near[:-1]
         place = where[near]
-        if path == ("topology",) and any(problem.path == "topology" or problem.file != main for problem in known):
-            continue  # the topology could not be read; that has been said
         own = path[:1] == ("topology",) and place.file not in (main, "<--set>") and where[("topology",)].file != place.file
         problems.append(place.problem(dotted(path[1:] if own else path), message))
     return problems

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_serializer, model_validator
+from pydantic import BeforeValidator, Field, JsonValue, model_serializer, model_validator
 
 from twin.schema.base import CatalogName, Count, FieldError, Model, Name, PluginName
 from twin.schema.quantities import (
@@ -112,7 +112,7 @@ class Control(Model):
     """From command to effect of a clock lock (about 97 ms median end to end, measured on V100)."""
     cap_delay: NonNegativeTime = 2.0
     """From command to effect of an out-of-band power cap (seconds on big clusters, commonly quoted)."""
-    settings: dict[str, Any] = Field(default_factory=dict)
+    settings: dict[str, JsonValue] = Field(default_factory=dict)
     """Further settings of a policy from elsewhere."""
 
 

@@ -74,7 +74,8 @@ def from_plain(value: object, place: Place) -> Node:
         return Node({str(key): from_plain(child, place) for key, child in value.items()}, place)
     if isinstance(value, list | tuple):
         return Node([from_plain(child, place) for child in value], place)
-    return Node(value, place)
+    unpack = getattr(value, "item", None)  # a number of numpy's, as sweeps pass them
+    return Node(unpack() if callable(unpack) else value, place)
 
 
 def places(node: Node, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Place]]:
@@ -142,6 +143,51 @@ def parse_text(text: str, file: str, problems: list[Problem]) -> Node | None:
         problems.append(Problem(file, line, column, "", _yaml_message(error, text, line, column)))
         return None
     return node if len(problems) == before else None
+
+
+def resolved(text: str) -> bool | int | float | str | None:
+    """What a plain word means: nothing, true or false, a number, or else a text."""
+    if text in _NULL:
+        return None
+    if text in _BOOL:
+        return _BOOL[text]
+    if _INT.match(text):
+        return int(text)
+    if _PREFIXED.match(text):
+        return int(text, 0)
+    if _FLOAT.match(text):
+        return float(text)
+    special = _NOT_FINITE.match(text)
+    if special:
+        return float("nan" if special[3] else f"{special[1]}inf")
+    return text
+
+
+def _is_too_large(text: str) -> bool:
+    """Whether a plain word is a whole number beyond 64 bits."""
+    whole = _INT.match(text) or _PREFIXED.match(text)
+    return bool(whole) and (len(text) > 24 or abs(int(text, 10 if _INT.match(text) else 0)) >= 2**64)
+
+
+def to_yaml(data: object) -> str:
+    """Plain data as YAML that `parse_text` reads back to the same: texts that look like another value are quoted."""
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+
+
+class _Dumper(yaml.SafeDumper):
+    """PyYAML quotes what YAML 1.1 would misread; this quotes what we would, too."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        """Writes what is shared out again, since people read it."""
+        return True
+
+    def write_text(self, text: str) -> yaml.ScalarNode:
+        """A text, in quotes where a plain word would mean something else."""
+        style = None if isinstance(resolved(text), str) else "'"
+        return self.represent_scalar(_TAG + "str", text, style=style)
+
+
+_Dumper.add_representer(str, _Dumper.write_text)
 
 
 def _line_column(before: str) -> tuple[int, int]:
@@ -259,35 +305,24 @@ class _Builder:
 
     def _scalar(self, event: Any, place: Place) -> bool | int | float | str | None:
         text = str(event.value)
+        strange = _UNPRINTABLE.search(text)  # written as an escape in quotes
+        if strange:
+            self._problems.append(place.problem("", f"the character U+{ord(strange[0]):04X} may not stand in a value"))
         if event.tag is None and event.implicit[0]:
-            return self._resolve(text, place)
+            if _is_too_large(text):
+                self._problems.append(place.problem("", f"the number {text[:24]} is too large"))
+                return text
+            return resolved(text)
         tag = (event.tag or "").removeprefix(_TAG)
         if tag in ("", "!", "str"):
             return text
-        value = self._resolve(text, place)
+        value = text if _is_too_large(text) else resolved(text)
         if tag == "float" and isinstance(value, int) and not isinstance(value, bool):
             return float(value)
         expected = {"int": int, "float": float, "bool": bool, "null": type(None)}.get(tag)
         if expected is None or type(value) is not expected:
             self._problems.append(place.problem("", f"the tag {event.tag!r} is not read here"))
         return value
-
-    def _resolve(self, text: str, place: Place) -> bool | int | float | str | None:
-        if text in _NULL:
-            return None
-        if text in _BOOL:
-            return _BOOL[text]
-        if _INT.match(text) or _PREFIXED.match(text):
-            value = int(text, 10 if _INT.match(text) else 0) if len(text) <= 20 else 2**64
-            if abs(value) >= 2**64:
-                self._problems.append(place.problem("", f"the number {text[:24]} is too large"))
-            return value
-        if _FLOAT.match(text):
-            return float(text)
-        special = _NOT_FINITE.match(text)
-        if special:
-            return float("nan" if special[3] else f"{special[1]}inf")
-        return text
 
     def _check_tag(self, event: Any, kind: str, place: Place) -> None:
         if event.tag not in (None, "!", _TAG + kind):

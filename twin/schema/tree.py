@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from twin.errors import Problem
+from twin.errors import Problem, did_you_mean
 from twin.schema.source import Node, Place, from_plain, read_file
 
 #: mappings that are one of several kinds, and the key that tells which.
@@ -33,7 +33,7 @@ class TreeReader:
         return self._read(os.fspath(source), ())
 
     def put_topology_in_place(self, tree: Node) -> Node:
-        """`topology: FILE` replaced by the content of the file. A topology that cannot be read stays a text."""
+        """`topology: FILE` replaced by the content of the file. A topology that cannot be read stays as it was."""
         return self._put_topology_in_place(tree, ())
 
     def _read(self, file: str, stack: tuple[str, ...]) -> Node | None:
@@ -68,22 +68,20 @@ class TreeReader:
 
     def _referred(self, node: Node, key: str, stack: tuple[str, ...]) -> Node | None:
         """The tree of the file that `node` names, read relative to the file in which it stands."""
-        if not isinstance(node.value, str) or not node.value:
+        if not isinstance(node.value, str) or not node.value or "\0" in node.value:
             self.problems.append(node.place.problem(key, "expected the path of a file"))
             return None
         file = os.path.normpath(node.place.folder / os.path.expanduser(node.value))
         if os.path.realpath(file) in stack:
             self.problems.append(node.place.problem(key, f"{node.value} leads back to this file"))
             return None
-        if not os.path.isfile(file) and not os.path.exists(file):
+        if not os.path.exists(file):
             self.problems.append(node.place.problem(key, f"no such file: {file}{_yaml_beside(file)}"))
             return None
         return self._read(file, stack)
 
 
 def _yaml_beside(file: str) -> str:
-    from twin.errors import did_you_mean
-
     folder = Path(file).parent
     names = [path.name for path in sorted(folder.glob("*.yaml"))] if folder.is_dir() else []
     return did_you_mean(Path(file).name, names)

@@ -158,6 +158,10 @@ class Worker:
             overhead_s,
         )
 
+    def held(self) -> list[Request]:
+        """Every request in its queue and its batch."""
+        return [*self.running, *self.joining, *self.prefilling, *self.waiting]
+
     def emitted(self, request: Request, now_s: float) -> int:
         """Tokens that a request in this instance has been sent up to `now_s`."""
         if request not in self.running:

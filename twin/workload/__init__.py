@@ -1,1 +1,41 @@
-"""Requests and agent sessions: trace formats, generators, arrival processes. Its modules are imported where they are used."""
+"""Requests and agent sessions: trace formats and their replay, generators, arrival processes."""
+
+from twin.workload.agent_generator import AgentGenerator, WarmStart
+from twin.workload.arrivals import ARRIVALS, Arrivals, Gamma, Poisson, Profile, read_profile
+from twin.workload.formats import TRACE_FORMATS, TraceFormat, check_trace, read_trace, trace_format, trace_formats
+from twin.workload.info import trace_info
+from twin.workload.intake import Intake
+from twin.workload.replay import TraceReplay, assign_arrivals
+from twin.workload.session import NO_ARRIVAL, Call, Session, SessionSource
+from twin.workload.single_call import ChatGenerator, FixedGenerator
+from twin.workload.sources import GENERATORS
+from twin.workload.trace_rows import ReadLog
+
+__all__ = [
+    "ARRIVALS",
+    "GENERATORS",
+    "NO_ARRIVAL",
+    "TRACE_FORMATS",
+    "AgentGenerator",
+    "Arrivals",
+    "Call",
+    "ChatGenerator",
+    "FixedGenerator",
+    "Gamma",
+    "Intake",
+    "Poisson",
+    "Profile",
+    "ReadLog",
+    "Session",
+    "SessionSource",
+    "TraceFormat",
+    "TraceReplay",
+    "WarmStart",
+    "assign_arrivals",
+    "check_trace",
+    "read_profile",
+    "read_trace",
+    "trace_format",
+    "trace_formats",
+    "trace_info",
+]

@@ -29,9 +29,10 @@ class WarmStart:
     """Begin in the middle of the day: sessions that began before 0 enter with their remaining calls.
 
     Where such a session stands at 0 is reckoned with `service_s` for each call (the twin's own service time is not known yet;
-    9.5 s is the mean of the recorded ones); calls that would have started before 0 are left out, their context is `warm_tokens`.
-    The arrivals begin one lookback before 0: the 99th percentile of the sessions' lengths, but no more than `lookback_cap_s`.
-    With the fitted figures some 1 % of the calls fall later in their session than that, so the load at 0 is that much short.
+    9.5 s is the mean of the recorded ones). Calls that would have started before 0 are left out with their sub-agents; what
+    they left in the context is `warm_tokens`. The arrivals begin one lookback before 0: the 99th percentile of the sessions'
+    lengths, but no more than `lookback_cap_s` (a day: who comes back later begins anew). With the fitted figures 1.2 %
+    of the calls fall later in their session than that, so the load at 0 is that much short.
     """
 
     service_s: float = 9.5
@@ -65,7 +66,7 @@ class AgentGenerator:
             return 0.0
         sample = self._model.timelines(stream(self._intake.seed, "workload.agents.lookback"), 4096)
         lengths_s = [float(line.waits_s.sum()) * self._scale + len(line.waits_s) * self._warm.service_s for line in sample]
-        return min(float(np.quantile(lengths_s, 0.99)), self._warm.lookback_cap_s)
+        return min(float(math.ceil(np.quantile(lengths_s, 0.99))), self._warm.lookback_cap_s)
 
     def sessions(self) -> Iterator[Session]:
         """The sessions in order of arrival."""

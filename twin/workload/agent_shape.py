@@ -21,11 +21,13 @@ Flags = np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
 
 @dataclass(slots=True)
 class Timeline:
-    """What a session's main agent waits for before each of its calls; the first waits for nothing."""
+    """What a session's main agent waits for before each call (the first waits for nothing), and the session's own scores."""
 
     waits_s: Floats
     #: True where a person, not a tool, is waited for.
     human: Flags
+    #: Normal scores of the first input, the system prefix, the context limit, its kind, the outputs and the growth.
+    own: tuple[float, ...]
 
 
 @dataclass(slots=True)
@@ -93,45 +95,42 @@ class ShapeModel:
         self._first_reads: int = figures["first_reads"]
         self._context_bins: list[int] = figures["context_bins"]
         self._spawn_frac: float = figures["spawn_frac"]
-        self._long_frac: float = figures["long_context_frac"]
+        self._long_score = _NORMAL.inv_cdf(figures["long_context_frac"])
         self._long_limit: int = figures["long_context_limit_tokens"]
 
     def timelines(self, rng: np.random.Generator, sessions: int) -> Iterator[Timeline]:
-        """`sessions` timelines, drawn together: one length from each of as many equal slices of the distribution, shuffled.
-
-        Lengths vary a hundredfold and the median is steep: plain draws would let the load of a short run wander by chance.
-        """
-        slices = (rng.permutation(sessions) + rng.random(sessions)) / sessions
-        turns = self._tables["turns"].whole(np.array([_NORMAL.inv_cdf(p) for p in slices.tolist()]))
+        """`sessions` timelines, drawn together; what is drawn once a session is sliced (see `_sliced_scores`)."""
+        turns = self._tables["turns"].whole(_sliced_scores(rng, sessions))
         bins = np.searchsorted(self._turn_bins, turns, side="right")
-        own_human = rng.standard_normal(sessions)
+        own_human = _sliced_scores(rng, sessions)
         human_frac = np.choose(bins, [self._tables[f"human_frac_{i}"].at(own_human) for i in range(len(self._turn_bins) + 1)])
-        own_pace = rng.standard_normal(sessions)
+        own_pace = _sliced_scores(rng, sessions)
         total = int(turns.sum())
         of = np.repeat(np.arange(sessions), turns)
         human = rng.random(total) < human_frac[of]
         score = self._shared(own_pace[of], rng.standard_normal(total), "think")
-        waits_s = np.where(human, self._tables["think_human_s"].at(score), self._tables["think_tool_s"].at(score))
+        waits_s = np.where(human, self._tables["think_human_s"].seconds(score), self._tables["think_tool_s"].seconds(score))
         ends = np.cumsum(turns)
         waits_s[ends - turns] = 0.0
-        for begin, end in pairwise([0, *ends.tolist()]):
-            yield Timeline(waits_s[begin:end].copy(), human[begin:end].copy())
+        own = np.stack([_sliced_scores(rng, sessions) for _ in range(6)], axis=1).tolist()
+        for (begin, end), scores in zip(pairwise([0, *ends.tolist()]), own, strict=True):
+            yield Timeline(waits_s[begin:end].copy(), human[begin:end].copy(), tuple(scores))
 
     def shape(self, rng: np.random.Generator, timeline: Timeline) -> SessionShape:
         """The token counts that go with `timeline`."""
         turns = len(timeline.waits_s)
         tables = self._tables
-        own = rng.standard_normal(5)
+        own = timeline.own
         first = int(tables[f"first_input_tokens_{int(np.searchsorted(self._turn_bins, turns, side='right'))}"].whole(own[0]))
         prefix = int(tables["system_prefix_tokens"].whole(own[1]))
         limit = int(tables["context_limit_tokens"].whole(own[2]))
-        luck = rng.random((3, turns))
-        if luck[0, 0] < self._long_frac or first >= limit:
+        luck = rng.random((2, turns))
+        if own[3] < self._long_score or first >= limit:
             limit = self._long_limit
-        outputs = tables["output_tokens"].whole(self._shared(own[3], rng.standard_normal(turns), "output"))
+        outputs = tables["output_tokens"].whole(self._shared(own[4], rng.standard_normal(turns), "output"))
         fresh = rng.standard_normal(turns)
-        score = self._shared(own[4], fresh, "extra")
-        broken = luck[1] < np.where(timeline.human, self._breaks["human"], self._breaks["tool"])
+        score = self._shared(own[5], fresh, "extra")
+        broken = luck[0] < np.where(timeline.human, self._breaks["human"], self._breaks["tool"])
         late = np.where(timeline.human, tables["extra_human_tokens"].at(score), tables["extra_tool_tokens"].at(score))
         extra = np.stack([*(tables[f"extra_tokens_{i}"].at(fresh) for i in range(len(self._context_bins))), late])
         extra[:, : self._first_reads + 1] = tables["extra_first_tokens"].at(fresh[: self._first_reads + 1])
@@ -140,7 +139,7 @@ class ShapeModel:
         summaries = tables["compacted_tokens"].whole(rng.standard_normal(turns))
         inputs, shared = self._context(first, prefix, limit, added, broken.tolist(), summaries.tolist())
         forks = {}
-        for i in np.flatnonzero(luck[2, 1:] < self._spawn_frac).tolist():
+        for i in np.flatnonzero(luck[1, 1:] < self._spawn_frac).tolist():
             if not timeline.human[i + 1]:
                 forks[i] = [self._sub_agent(rng) for _ in range(int(tables["sub_agents"].whole(rng.standard_normal())))]
         return SessionShape(timeline, inputs, outputs.tolist(), shared, forks)
@@ -174,10 +173,19 @@ class ShapeModel:
         first = int(tables["sub_first_input_tokens"].whole(rng.standard_normal()))
         inputs = np.concatenate([[first], first + np.cumsum(grown)]).tolist()
         shared = [0, *(tokens // self._block * self._block for tokens in inputs[:-1])]
-        waits_s = tables["sub_think_s"].at(scores[2])
+        waits_s = tables["sub_think_s"].seconds(scores[2])
         waits_s[0] = 0.0
         return SubAgent(inputs, outputs.tolist(), shared, waits_s.tolist())
 
     def _shared(self, own: Floats | float, fresh: Floats, quantity: str) -> Floats:
         share = self._together[quantity]
         return math.sqrt(share) * own + math.sqrt(1 - share) * fresh
+
+
+def _sliced_scores(rng: np.random.Generator, count: int) -> Floats:
+    """Standard normal draws, one from each of `count` equal slices of the distribution, shuffled.
+
+    Sessions differ a hundredfold: with plain draws the load of a short run would wander by chance.
+    """
+    slices = (rng.permutation(count) + rng.random(count)) / count
+    return np.array([_NORMAL.inv_cdf(p) for p in slices.tolist()])

@@ -18,7 +18,7 @@ _COLUMNS = (
 def write(file: TextIO, sessions: Iterable[Session]) -> None:
     """All of `sessions`, with their arrivals if the first has one; tiers are not kept.
 
-    InputError for what the format cannot hold: block hashes, a session under way, agents that are no chains forked by the main one.
+    InputError for what the format cannot hold: block hashes, a session under way, agents that are no chains forked by the main.
     """
     with_arrival: bool | None = None
     for session in sessions:

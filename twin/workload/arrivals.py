@@ -23,7 +23,7 @@ class Arrivals(Protocol):
     """A point process on the time axis."""
 
     def times(self, rng: np.random.Generator, start_s: float, end_s: float) -> Iterator[float]:
-        """Increasing times in [start_s, end_s), which may be infinite; they do not depend on `end_s` otherwise."""
+        """Times in [start_s, end_s), never falling; `end_s` may be infinite and changes nothing before it."""
         ...
 
 
@@ -79,7 +79,7 @@ class Gamma:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Poisson arrivals; the rate is linear between `points` (time_s, rate_per_s), constant before the first and after the last."""
+    """Poisson arrivals, the rate linear between `points` (time_s, rate_per_s), constant before the first and after the last."""
 
     points: tuple[tuple[float, float], ...]
 

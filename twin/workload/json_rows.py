@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 from typing import Any, TextIO
 
-from twin.workload.trace_rows import FieldError, BadRows
+from twin.workload.trace_rows import BadRows, FieldError
 
 
 class JsonRows:

@@ -43,6 +43,10 @@ class QuantileTable:
         """The values at standard normal `scores` (any shape): a standard normal draw gives a draw of the table."""
         return np.sinh(np.interp(scores, self._scores, self._values))
 
+    def seconds(self, scores: Floats | float) -> Floats:
+        """As `at`, rounded to milliseconds: the last bits of sinh differ between processors, the draws of a seed must not."""
+        return np.round(self.at(scores), 3)
+
     def whole(self, scores: Floats | float, least: int = 1) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
         """As `at`, rounded to whole numbers of at least `least` (token and turn counts)."""
         return np.maximum(np.rint(self.at(scores)), least).astype(np.int64)

@@ -9,9 +9,10 @@ from itertools import islice
 from pathlib import Path
 
 from twin.errors import InputError
+from twin.rng import stream
 from twin.workload.arrivals import Arrivals
 from twin.workload.formats import read_trace
-from twin.workload.intake import Intake, TierMix, kept_one_in
+from twin.workload.intake import TierMix, kept_one_in
 from twin.workload.session import Session
 
 
@@ -81,8 +82,9 @@ class TraceReplay:
     def _at_given_times(self, arrivals: Arrivals) -> Iterator[Session]:
         if self.start_s or self.speedup != 1:
             raise InputError("an offset and a speed-up act on recorded arrivals: leave out the workload's `arrivals`, or them")
-        intake = Intake(arrivals, self.seed, self.horizon_s, represent=self.represent, limit=self.limit or 2**62)
-        return assign_arrivals(self._repeated(), (arrival_s for _, arrival_s, _ in intake.entries()))
+        kept = kept_one_in(self.represent, self.seed)
+        times_s = arrivals.times(stream(self.seed, "workload.arrivals"), 0.0, self.horizon_s)
+        return assign_arrivals(self._repeated(), (time_s for time_s in times_s if next(kept)))
 
     def _repeated(self) -> Iterator[Session]:
         period_s, hashes = 0.0, 0

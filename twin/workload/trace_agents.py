@@ -23,7 +23,7 @@ from pathlib import Path
 from twin.workload.agent_tree import Row, assemble
 from twin.workload.agent_write import write
 from twin.workload.session import NO_ARRIVAL, Session
-from twin.workload.trace_rows import FieldError, BadRows, CsvRows, ReadLog, open_trace, seconds, whole
+from twin.workload.trace_rows import BadRows, CsvRows, FieldError, ReadLog, open_trace, seconds, whole
 
 __all__ = ["read", "recognises", "write"]
 

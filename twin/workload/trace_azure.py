@@ -13,7 +13,7 @@ from typing import TextIO
 
 from twin.errors import InputError
 from twin.workload.session import Call, Session
-from twin.workload.trace_rows import FieldError, BadRows, CsvRows, ReadLog, open_trace, whole
+from twin.workload.trace_rows import BadRows, CsvRows, FieldError, ReadLog, open_trace, whole
 
 COLUMNS = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
 _EPOCH = datetime(2024, 1, 1)

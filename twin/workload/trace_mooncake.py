@@ -14,7 +14,7 @@ from typing import Any, TextIO
 from twin.errors import InputError
 from twin.workload.json_rows import JsonRows, count_of
 from twin.workload.session import Call, Session
-from twin.workload.trace_rows import FieldError, BadRows, ReadLog, open_trace
+from twin.workload.trace_rows import BadRows, FieldError, ReadLog, open_trace
 
 BLOCK_TOKENS = 512
 _KEYS = ("timestamp", "input_length", "output_length", "hash_ids")

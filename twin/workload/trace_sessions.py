@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 from twin.workload.json_rows import JsonRows, count_of, seconds_of
 from twin.workload.session import NO_ARRIVAL, Call, Session
-from twin.workload.trace_rows import FieldError, BadRows, ReadLog, open_trace
+from twin.workload.trace_rows import BadRows, FieldError, ReadLog, open_trace
 
 
 def recognises(head: str) -> bool:

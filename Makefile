@@ -1,0 +1,44 @@
+# make run: install into .venv and run the main job.  make test: install and run the tests.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: run install test lint types imports check bench nightly accuracy clean
+
+run: install
+	$(BIN)/twin run scenarios/curtail_80.yaml
+
+install: $(VENV)/installed
+
+# The lock file names every version; the project itself is installed in place.
+$(VENV)/installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+test: install
+	$(BIN)/python -m pytest -n auto
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install
+	$(BIN)/mypy
+
+imports: install
+	$(BIN)/lint-imports
+
+check: lint types imports
+
+bench: install
+	$(BIN)/python bench/requests.py
+	$(BIN)/python bench/plant.py
+
+nightly: install
+	$(BIN)/python -m pytest -m slow
+	$(BIN)/twin regress scenarios/nightly
+
+clean:
+	rm -rf $(VENV) runs studies build *.egg-info

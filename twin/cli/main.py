@@ -1,0 +1,266 @@
+"""`twin`: the command. Each subcommand is imported when it is called, so that `--help` and `check` answer at once."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+from pathlib import Path
+
+from twin.errors import InputError, TwinError
+
+USAGE, INTERRUPTED, BUG = 2, 130, 70
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 done, 1 a limit or regression failed, 2 bad input, 3 the simulation could not
+    go on, 130 interrupted, 70 a bug."""
+    try:
+        options = parser().parse_args(arguments)
+    except SystemExit as leave:  # argparse prints its own message
+        return int(leave.code or 0)
+    try:
+        return int(options.call(options))
+    except TwinError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted; nothing was kept", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has gone (`twin catalog | head`): not an error of ours.
+        sys.stderr.close()
+        return 0
+    except Exception:
+        traceback.print_exc()
+        print("this is a bug in twin: please report it with the lines above", file=sys.stderr)
+        return BUG
+
+
+def pairs(given: list[str] | None) -> dict[str, object]:
+    """`path=value` arguments as a mapping. Raises InputError for one without `=`, or given twice."""
+    found: dict[str, object] = {}
+    for each in given or []:
+        path, equals, value = each.partition("=")
+        if not equals or not path:
+            raise InputError(f"--set {each}: write path=value, such as control.policy=uniform_cap")
+        if path in found:
+            raise InputError(f"--set {path}: given twice")
+        found[path] = value
+    return found
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line. Data goes to stdout, narration and progress to stderr."""
+    top = argparse.ArgumentParser(prog="twin", description="A digital twin of an AI factory: run it, bend it, read what happened.")
+    top.add_argument("--version", action="store_true", help="print the version and leave")
+    top.set_defaults(call=_bare)
+    commands = top.add_subparsers(metavar="COMMAND", title="commands")
+
+    run = commands.add_parser("run", help="run a scenario and write a run directory")
+    _scenario(run)
+    run.add_argument("--out", type=Path, metavar="DIR", help="where the run goes (default: runs/NAME-HASH-sSEED)")
+    run.add_argument("--seed", type=int, metavar="N", help="seed of every random stream, instead of the scenario's")
+    run.add_argument("--json", action="store_true", help="print summary.json and nothing else on stdout")
+    run.add_argument("--quiet", action="store_true", help="no narration and no progress bar")
+    run.set_defaults(call=_run)
+
+    check = commands.add_parser("check", help="check scenario and topology files")
+    check.add_argument("files", nargs="*", metavar="FILE")
+    check.add_argument("--set", action="append", metavar="PATH=VALUE", help="lay a value on each file first")
+    check.add_argument("--write-schemas", metavar="DIR", help="write the JSON Schemas for editors to DIR")
+    check.set_defaults(call=_check)
+
+    new = commands.add_parser("new", help="start a scenario and a topology of your own")
+    new.add_argument("folder", metavar="DIR")
+    new.add_argument("--template", default="quickstart", metavar="NAME", help="quickstart or curtailment")
+    new.set_defaults(call=_new)
+
+    sweep = commands.add_parser("sweep", help="run a scenario at every combination of values")
+    _scenario(sweep)
+    sweep.add_argument("--over", action="append", required=True, metavar="PATH=V1,V2,...", help="values of one key; may be repeated")
+    sweep.add_argument("--engine", default="local", choices=["local"], help="processes of this machine")
+    sweep.add_argument("--jobs", type=int, metavar="N", help="runs at once (default: one for each core)")
+    sweep.add_argument("--out", type=Path, metavar="DIR", help="where the study goes (default: studies/NAME-HASH)")
+    sweep.add_argument("--resume", action="store_true", help="keep the runs of an earlier, unfinished sweep")
+    sweep.add_argument("--json", action="store_true", help="print the table as JSON and nothing else on stdout")
+    sweep.set_defaults(call=_sweep)
+
+    compare = commands.add_parser("compare", help="put the figures of two runs side by side")
+    compare.add_argument("a", metavar="RUN_A")
+    compare.add_argument("b", metavar="RUN_B")
+    compare.add_argument("--json", action="store_true")
+    compare.set_defaults(call=_compare)
+
+    summary = commands.add_parser("summary", help="print what a run came to")
+    summary.add_argument("run", metavar="RUN")
+    summary.add_argument("--json", action="store_true", help="print summary.json")
+    summary.set_defaults(call=_summary)
+
+    report = commands.add_parser("report", help="make the report of a run anew")
+    report.add_argument("run", metavar="RUN")
+    report.add_argument("--out", type=Path, metavar="FILE", help="where it goes (default: report.html of the run)")
+    report.set_defaults(call=_report)
+
+    regress = commands.add_parser("regress", help="run a folder of scenarios against their committed baselines")
+    regress.add_argument("folder", nargs="?", type=Path, default=Path("scenarios/nightly"), metavar="DIR")
+    regress.add_argument("--accept", action="store_true", help="make the results the new baselines")
+    regress.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML")
+    regress.add_argument("--json", action="store_true")
+    regress.set_defaults(call=_regress)
+
+    _trace_commands(commands.add_parser("trace", help="look at, convert or generate traces"))
+
+    topology = commands.add_parser("topology", help="look at a topology")
+    inner = topology.add_subparsers(metavar="WHAT", required=True)
+    show = inner.add_parser("show", help="racks, fabric, chain and cooling of a file")
+    show.add_argument("file", metavar="FILE")
+    show.add_argument("--format", default="table", choices=["table", "json", "graphml", "svg"])
+    show.set_defaults(call=_topology_show)
+
+    catalog = commands.add_parser("catalog", help="list the parts of the catalogue, each number with its source")
+    catalog.add_argument("kind", nargs="?", metavar="KIND")
+    catalog.add_argument("--json", action="store_true")
+    catalog.set_defaults(call=_catalog)
+    return top
+
+
+def _scenario(command: argparse.ArgumentParser) -> None:
+    command.add_argument("scenario", metavar="SCENARIO")
+    command.add_argument("--set", action="append", metavar="PATH=VALUE", help="lay a value on the scenario; may be repeated")
+
+
+def _trace_commands(trace: argparse.ArgumentParser) -> None:
+    inner = trace.add_subparsers(metavar="WHAT", required=True)
+    info = inner.add_parser("info", help="sizes, lengths and prefix reuse of a trace")
+    info.add_argument("file", type=Path, metavar="FILE")
+    info.add_argument("--format", default="auto")
+    info.add_argument("--json", action="store_true")
+    info.set_defaults(call=_trace_info)
+    convert = inner.add_parser("convert", help="write a trace in another format, told by the output's name")
+    convert.add_argument("file", type=Path, metavar="FILE")
+    convert.add_argument("--format", default="auto")
+    convert.add_argument("--out", type=Path, required=True, metavar="FILE")
+    convert.set_defaults(call=_trace_convert)
+    generate = inner.add_parser("generate", help="write a trace drawn from fitted distributions")
+    generate.add_argument("kind", metavar="KIND", help="agents, chat or fixed")
+    generate.add_argument("--out", type=Path, required=True, metavar="FILE")
+    generate.add_argument("--sessions", type=int, required=True, metavar="N")
+    generate.add_argument("--rate", default="1 /s", help="mean arrival rate of sessions (default: 1 /s)")
+    generate.add_argument("--burstiness", type=float, default=1.0, metavar="CV", help="variation of the gaps; 1 is Poisson")
+    generate.add_argument("--seed", type=int, default=1, metavar="N")
+    generate.add_argument("--input-tokens", type=int, metavar="N", help="for kind fixed")
+    generate.add_argument("--output-tokens", type=int, metavar="N", help="for kind fixed")
+    generate.set_defaults(call=_trace_generate)
+
+
+def _bare(options: argparse.Namespace) -> int:
+    if options.version:
+        from importlib.metadata import version
+
+        print(version("twin"))
+        return 0
+    parser().print_help()
+    return USAGE
+
+
+def _run(options: argparse.Namespace) -> int:
+    from twin.cli.run import run_command
+
+    return run_command(options.scenario, pairs(options.set), options.seed, options.out, options.json, options.quiet)
+
+
+def _check(options: argparse.Namespace) -> int:
+    from twin.cli.check import check_command
+
+    return check_command(options.files, pairs(options.set), options.write_schemas)
+
+
+def _new(options: argparse.Namespace) -> int:
+    from twin.cli.new import new_command
+
+    return new_command(options.folder, options.template)
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    from twin.cli.sweep import sweep_command
+
+    return sweep_command(options.scenario, pairs(options.set), options.over, options.jobs, options.out, options.resume, options.json)
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from twin.cli.compare import compare_command
+
+    return compare_command(options.a, options.b, options.json)
+
+
+def _summary(options: argparse.Namespace) -> int:
+    from twin.cli.summary import summary_command
+
+    return summary_command(options.run, options.json)
+
+
+def _report(options: argparse.Namespace) -> int:
+    from twin.cli.report import report_command
+
+    return report_command(options.run, options.out)
+
+
+def _regress(options: argparse.Namespace) -> int:
+    from twin.cli.regress import regress_command
+
+    return regress_command(options.folder, options.accept, options.junit, options.json)
+
+
+def _trace_info(options: argparse.Namespace) -> int:
+    from twin.cli.trace import trace_info_command
+
+    return trace_info_command(options.file, options.format, options.json)
+
+
+def _trace_convert(options: argparse.Namespace) -> int:
+    from twin.cli.trace import trace_convert_command
+
+    return trace_convert_command(options.file, options.format, options.out)
+
+
+def _trace_generate(options: argparse.Namespace) -> int:
+    from twin.cli.trace import trace_generate_command
+
+    return trace_generate_command(
+        options.kind,
+        options.out,
+        sessions=options.sessions,
+        seed=options.seed,
+        rate_per_s=_rate_per_s(options.rate),
+        burstiness=options.burstiness,
+        input_tokens=options.input_tokens,
+        output_tokens=options.output_tokens,
+    )
+
+
+def _rate_per_s(text: str) -> float:
+    from twin.units import UnitError, parse_quantity
+
+    try:
+        return parse_quantity(text, "rate")
+    except UnitError as error:
+        raise InputError(f"--rate: {error}") from None
+
+
+def _topology_show(options: argparse.Namespace) -> int:
+    from twin.cli.topology import topology_show
+    from twin.schema import load_topology
+
+    print(topology_show(load_topology(options.file).topology, options.format))
+    return 0
+
+
+def _catalog(options: argparse.Namespace) -> int:
+    from twin.cli.catalog import catalog_command
+
+    return catalog_command(options.kind, options.json)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

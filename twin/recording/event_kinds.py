@@ -1,0 +1,39 @@
+"""The kinds of events that the engine records, what each means, and which are commands of the control policy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+EventGroup = Literal["grid", "command", "report", "plant"]
+
+
+@dataclass(frozen=True, slots=True)
+class EventKind:
+    """`group`: the utility asked, the policy acted or only spoke, or the plant did by itself. `said`: a few words for people."""
+
+    group: EventGroup
+    said: str
+
+
+#: kind in events.parquet -> what it is. A kind that is not here is no command, and is shown under its own name.
+EVENT_KINDS: dict[str, EventKind] = {
+    "target_announced": EventKind("grid", "load target announced"),
+    "target_start": EventKind("grid", "load target: ramp begins"),
+    "target_in_force": EventKind("grid", "load target in force"),
+    "target_lifted": EventKind("grid", "load target lifted"),
+    "set_clock": EventKind("command", "set clocks"),
+    "set_cap": EventKind("command", "set power caps"),
+    "hold_tier": EventKind("command", "hold back a tier"),
+    "release_tier": EventKind("command", "release a tier"),
+    "battery_follow": EventKind("command", "battery covers the excess"),
+    "battery_rest": EventKind("command", "battery rests"),
+    "report": EventKind("report", "policy reports"),
+    "limit_exceeded": EventKind("plant", "meter above the limit"),
+    "limit_kept_again": EventKind("plant", "meter within the limit again"),
+    "thermal_throttle": EventKind("plant", "clock held down by heat"),
+    "thermal_release": EventKind("plant", "clock free of heat again"),
+}
+
+#: Kinds that are commands of the policy.
+COMMAND_KINDS = tuple(kind for kind, meaning in EVENT_KINDS.items() if meaning.group == "command")
