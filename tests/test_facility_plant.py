@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -32,11 +33,11 @@ HOLD = BatteryOrder.hold()
 def example_spec(**changes: Any) -> PlantSpec:
     """Four 100 kW racks on two loops and two air-cooled racks, in round numbers."""
     shelf = ElectricalElement("shelf", 200_000.0, 0.005, 0.01, 0.02)
-    liquid = LoopSpec("left", "warm", 30.0, 50.0, 0.0, 3.0, 0.3, 4000.0, 600e3, 2000.0, 0.85)
-    air = LoopSpec("hall", "cold", 24.0, 12.0, 1.0, 20.0, 0.3, 1000.0, 2e6, 8000.0, 0.6)
+    liquid = LoopSpec("left", "warm", 30.0, 50.0, 0.0, 3.0, 0.3, 4000.0, 600e3, 2000.0, 60e3, 12e3, 4.0)
+    air = LoopSpec("hall", "cold", 24.0, 12.0, 1.0, 20.0, 0.3, 1000.0, 2e6, 8000.0, 31e3, 30e3, 10.0)
     chiller = ChillerSpec(300e3, 0.5, 2.0, 12.0, 12.0)
-    warm = CircuitSpec("warm", 26.0, 18.0, 6.0, 0.3, 4180.0, 3e6, 4000.0, 0.7, 9000.0, 0.0, 60.0, chiller)
-    cold = CircuitSpec("cold", 18.0, 8.0, 8.0, 0.3, 4180.0, 3e6, 3000.0, 0.5, 5000.0, 0.85, 20.0, chiller)
+    warm = CircuitSpec("warm", 26.0, 6.0, 0.3, 4180.0, 3e6, 4000.0, 0.7, 9000.0, 0.0, 60.0, chiller)
+    cold = CircuitSpec("cold", 18.0, 8.0, 0.3, 4180.0, 3e6, 3000.0, 0.5, 5000.0, 0.85, 20.0, chiller)
     values: dict[str, Any] = {
         "name": "site",
         "racks": (
@@ -100,7 +101,14 @@ def test_steady_loop_by_hand() -> None:
     assert hall.gpu_max_c == pytest.approx(hall.supply_c + 0.07 * 400)
     assert warm.gpu_max_c is None
     assert warm.heat_w == pytest.approx(left.heat_w + right.heat_w + 4000 * (warm.flow_kg_per_s / 6) ** 3, rel=1e-9)
+    # facility water 4 K below the loops' return, 4 K below their supply: as much of it, times specific heat, as there is coolant;
+    # right: 206 kW / (4000 x 20) = 2.575 kg/s
+    assert warm.supply_c == pytest.approx(26.0, abs=1e-6)
+    assert warm.flow_kg_per_s == pytest.approx((2.24025 + 2.575) * 4000 / 4180)
+    assert warm.return_c == pytest.approx(26 + warm.heat_w / (4000 * (2.24025 + 2.575)), abs=1e-6)
+    # chilled water 10 K below the hall's return
     assert cold.supply_c == pytest.approx(18.0, abs=1e-6)
+    assert cold.flow_kg_per_s == pytest.approx(hall.heat_w / (hall.return_c - 10 - 18) / 4180)
     assert step.chiller_w == 0  # free cooling at 5 C
 
 
@@ -177,14 +185,22 @@ def test_vector_step_is_the_scalar_step() -> None:
     cooling = plant.cooling
     from twin.facility.thermal import rejection, relax
 
+    full_w_per_k = {c.name: c.flow_max_kg_per_s * c.specific_heat_j_per_kg_k for c in plant.spec.circuits}
     heat_w = np.array([150e3, 40e3, 120e3])
     for second in range(1, 200):
         before_c, sinks = cooling.return_c.copy(), [c.supply_c for c in cooling.circuits]
         cooling.advance(1.0, heat_w, 44.0, 30.0)
+        coolant = [
+            f * x.flow_max_kg_per_s * x.specific_heat_j_per_kg_k for f, x in zip(cooling.flow_frac, cooling.loops, strict=True)
+        ]
         for i, loop in enumerate(cooling.loops):
-            conductance = cooling.flow_frac[i] * loop.flow_max_kg_per_s * loop.specific_heat_j_per_kg_k
+            conductance = coolant[i]
             sink_c = sinks[0 if loop.circuit == "warm" else 1]
-            pieces = rejection(conductance, loop.effectiveness_frac, loop.supply_c, sink_c, 0.0)
+            shared = sum(x for x, other in zip(coolant, cooling.loops, strict=True) if other.circuit == loop.circuit)
+            water = min(loop.water_max_w_per_k, full_w_per_k[loop.circuit] * conductance / shared)
+            decay = math.exp(-loop.exchanger_w_per_k * (1 / conductance - 1 / water))
+            effectiveness = (1 - decay) / (1 - conductance / water * decay)
+            pieces = rejection(conductance, effectiveness, loop.supply_c, sink_c, 0.0)
             expected = relax(before_c[i], 1.0, cooling.heat_w[i], loop.heat_capacity_j_per_k, pieces)
             assert cooling.return_c[i] == pytest.approx(expected, abs=1e-9), (second, loop.name)
 
@@ -308,7 +324,13 @@ def test_bad_specs_are_refused() -> None:
     with pytest.raises(InputError, match="no racks"):
         example_spec(racks=())
     with pytest.raises(InputError, match="must be above zero"):
-        dataclasses.replace(spec.circuits[0], range_k=0.0)
+        dataclasses.replace(spec.circuits[0], flow_max_kg_per_s=0.0)
+    with pytest.raises(InputError, match="must be above zero"):
+        dataclasses.replace(spec.loops[0], exchanger_w_per_k=0.0)
+    with pytest.raises(InputError, match="mover_rated_w must be at least"):
+        dataclasses.replace(spec.loops[0], mover_rated_w=-1.0)
+    with pytest.raises(InputError, match="too warm for loop left"):
+        example_spec(circuits=(dataclasses.replace(spec.circuits[0], supply_c=30.0), spec.circuits[1]))
 
 
 def test_racks_are_numbered_through_the_groups() -> None:

@@ -135,7 +135,7 @@ def test_agrees_with_the_step_by_step_reference(arrivals, commands, chunk, max_s
     assert progress.busy_s == pytest.approx(reference.busy_s, rel=1e-9)
     assert 0 < progress.ideal_s <= progress.busy_s * (1 + 1e-12)
     assert worker.pinned_tokens == 0
-    assert worker.backlog_tokens == 0
+    assert worker.backlog_s == 0.0
     assert worker.waiting_context_tokens == 0
     assert progress.output_tokens == sum(r.output_tokens for r in requests)
 

@@ -60,7 +60,7 @@ def compare(a: Run | str | os.PathLike[str], b: Run | str | os.PathLike[str]) ->
     """Every figure of two summaries side by side: columns `a`, `b`, `delta`, `delta_frac`, a row a figure, largest change first."""
     import pandas as pd
 
-    runs = [each if isinstance(each, Run) else open_run(each) for each in (a, b)]
+    runs = [each if isinstance(each, Run) else open_run(os.fspath(each)) for each in (a, b)]
     differences = compare_summaries(runs[0].summary, runs[1].summary)
     return pd.DataFrame.from_dict(differences, orient="index")
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from math import ceil
 
 from twin.control.protocol import (
     Command,
@@ -20,15 +21,16 @@ from twin.control.protocol import (
     PoolState,
     ReleaseTier,
     Report,
-    RestBattery,
     SetClock,
 )
 from twin.errors import InputError, did_you_mean
 
 #: A lock moves in steps of this share of the maximum clock (about 40 MHz, a few of the steps that drivers offer).
 CLOCK_STEP = 0.02
-#: Utilization up to which a prefill pool takes its work without a queue worth naming.
+#: Utilization up to which a pool takes its work without a queue worth naming.
 COMFORT_BUSY = 0.85
+#: Share of the objective for the time per output token that the mean step may reach; requests vary around the mean.
+COMFORT_TPOT = 0.75
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +38,9 @@ class LadderSettings:
     """What a scenario may set under `control.settings`. Times in s, the rest shares."""
 
     clock_floor: float = 0.5
-    settle_s: float = 20.0
-    calm_s: float = 30.0
+    settle_s: float = 30.0
+    react_s: float = 10.0
+    mean_s: float = 30.0
     release_s: float = 120.0
     recharge_frac: float = 0.1
 
@@ -52,20 +55,21 @@ class LadderSettings:
         return cls(**extra)  # type: ignore[arg-type]  # names and types were checked above
 
 
-def token_loss(pool: PoolState, clock: float, site_tokens_per_s: float) -> float:
-    """Output tokens per second that a pool at `clock` costs the site, against full clock.
+def token_loss(pool: PoolState, clock: float, site_tokens_per_s: float, tpot_objective_s: float | None) -> float:
+    """Good output tokens per second that a pool at `clock` costs the site, against full clock.
 
-    Decoding slows with its step. A prefill pool costs tokens once the work does not fit its comfortable share of the time;
-    below that it only delays first tokens, for which a hundredth is charged so that time is never wasted for nothing.
+    A prefill pool costs tokens once its work does not fit the comfortable share of its time. Decoding is paced by demand:
+    slower steps mean a larger batch, and cost tokens once that batch exceeds what is allowed or the time per token nears the
+    tightest objective. Below that slowness costs no token, only patience, for which a hundredth is charged.
     """
     full_s, slow_s = pool.step_s(1.0), pool.step_s(clock)
     if slow_s == 0:
         return 0.0
-    slowdown = 1 - full_s / slow_s
-    if pool.role != "prefill":
-        return slowdown * pool.output_tokens_per_s
-    unmet = max(0.0, 1 - COMFORT_BUSY / max(pool.busy_at(clock), 1e-9)) if not pool.waiting else slowdown
-    return (unmet + 0.01 * slowdown) * site_tokens_per_s
+    needed = pool.busy_at(clock) if pool.role == "prefill" else pool.sequences_frac * slow_s / pool.step_s(pool.clock)
+    lost = max(0.0, 1 - COMFORT_BUSY / needed) if needed > 0 else 0.0
+    if pool.role != "prefill" and tpot_objective_s is not None:
+        lost = max(lost, 1 - COMFORT_TPOT * tpot_objective_s / slow_s)
+    return (lost + 0.01 * (1 - full_s / slow_s)) * site_tokens_per_s
 
 
 def slow_down(seen: Observation, clocks: dict[str, float], need_w: float, floor: float) -> tuple[dict[str, float], float]:
@@ -73,8 +77,10 @@ def slow_down(seen: Observation, clocks: dict[str, float], need_w: float, floor:
 
     Greedy by tokens lost per watt saved; exact where each pool's loss per watt grows as its clock falls.
     """
-    clocks = dict(clocks)
+    # A lock above the clock that the GPU's own limit allows holds nothing back.
+    clocks = {pool.name: min(clocks[pool.name], ceil(pool.clock / CLOCK_STEP) * CLOCK_STEP) for pool in seen.pools}
     rate = sum(pool.output_tokens_per_s for pool in seen.pools)
+    tpot_s = min((t.tpot_objective_s for t in seen.tiers if t.tpot_objective_s is not None), default=None)
     ratio = seen.overhead_ratio
     pools = {pool.name: pool for pool in seen.pools}
     while need_w > 0:
@@ -86,7 +92,7 @@ def slow_down(seen: Observation, clocks: dict[str, float], need_w: float, floor:
             saved_w = (pool.power_at(clocks[name]) - pool.power_at(lower)) * ratio
             if saved_w <= 0:
                 continue
-            price = (token_loss(pool, lower, rate) - token_loss(pool, clocks[name], rate)) / saved_w
+            price = (token_loss(pool, lower, rate, tpot_s) - token_loss(pool, clocks[name], rate, tpot_s)) / saved_w
             if best is None or price < best[0]:
                 best = (price, name, lower, saved_w)
         if best is None:
@@ -100,6 +106,7 @@ def speed_up(seen: Observation, clocks: dict[str, float], room_w: float) -> dict
     """Raise `clocks` within `room_w` at the meter, the most tokens per watt first."""
     clocks = dict(clocks)
     rate = sum(pool.output_tokens_per_s for pool in seen.pools)
+    tpot_s = min((t.tpot_objective_s for t in seen.tiers if t.tpot_objective_s is not None), default=None)
     pools = {pool.name: pool for pool in seen.pools}
     while True:
         best: tuple[float, str, float, float] | None = None
@@ -108,13 +115,18 @@ def speed_up(seen: Observation, clocks: dict[str, float], room_w: float) -> dict
                 continue
             higher = min(1.0, round(clocks[name] + CLOCK_STEP, 6))
             cost_w = max(1e-6, (pool.power_at(higher) - pool.power_at(clocks[name])) * seen.overhead_ratio)
-            gain = (token_loss(pool, clocks[name], rate) - token_loss(pool, higher, rate)) / cost_w
+            gain = (token_loss(pool, clocks[name], rate, tpot_s) - token_loss(pool, higher, rate, tpot_s)) / cost_w
             if cost_w <= room_w and (best is None or gain > best[0]):
                 best = (gain, name, higher, cost_w)
         if best is None:
             return clocks
         clocks[best[1]] = best[2]
         room_w -= best[3]
+
+
+def _can_trim(seen: Observation) -> bool:
+    """Whether the battery could take a tenth of the limit for a minute: then only means matter, it takes the peaks."""
+    return seen.battery is not None and seen.battery.discharge_max_w > 0.1 * seen.limit_w
 
 
 class Ladder:
@@ -125,8 +137,9 @@ class Ladder:
         self._own = LadderSettings.of(settings.extra)
         self._clocks: dict[str, float] = {}
         self._held: list[str] = []
-        self._battery: str = "rest"
+        self._battery = "rest"
         self._recent: deque[tuple[float, float]] = deque()
+        self._changed_s = float("-inf")
         self._last_hold_s = float("-inf")
         self._last_rise_s = float("-inf")
         self._reported: set[str] = set()
@@ -135,16 +148,25 @@ class Ladder:
         """Climb while the load exceeds what it may be, step back down when there is room."""
         if not self._clocks:
             self._clocks = {pool.name: 1.0 for pool in seen.pools}
-        self._recent.append((seen.time_s, seen.load_w))
-        while self._recent[0][0] <= seen.time_s - self._own.calm_s:
-            self._recent.popleft()
+        load_w = self._load_w(seen)
         budget_w = seen.limit_ahead_w * (1 - self._settings.margin_frac)
         commands = self._battery_order(seen)
-        if seen.load_w > budget_w:
-            commands += self._climb(seen, seen.load_w - budget_w)
+        # What was changed shows in loads from then on alone; without a battery to take the peaks there is no time to look.
+        if seen.time_s - self._changed_s < (self._own.react_s if _can_trim(seen) else 2 * seen.step_s):
+            return commands
+        if load_w > budget_w:
+            commands += self._climb(seen, load_w - budget_w)
         else:
-            commands += self._come_down(seen, budget_w)
+            commands += self._come_down(seen, budget_w - load_w)
         return commands
+
+    def _load_w(self, seen: Observation) -> float:
+        """The load to steer by: the mean of the last seconds where the battery takes the peaks, else the peak itself."""
+        self._recent.append((seen.time_s, seen.load_w))
+        while self._recent[0][0] <= seen.time_s - self._own.mean_s:
+            self._recent.popleft()
+        loads = [load_w for _, load_w in self._recent]
+        return sum(loads) / len(loads) if _can_trim(seen) else max(loads)
 
     def _climb(self, seen: Observation, need_w: float) -> list[Command]:
         event = seen.event
@@ -161,7 +183,7 @@ class Ladder:
                     text = f"{missing_w / 1e3:.0f} kW above the limit at the lowest clocks, the battery gives {bridge_w / 1e3:.0f} kW"
                     commands.append(Report(event.name, f"the target cannot be met: {text}; held at the nearest feasible point"))
         reason = f"{need_w / 1e3:.1f} kW above what the limit allows"
-        return commands + self._set_clocks(clocks, reason)
+        return commands + self._set_clocks(seen, clocks, reason)
 
     def _defer(self, seen: Observation, missing_w: float) -> list[Command]:
         if seen.time_s - self._last_hold_s <= self._own.settle_s:
@@ -173,49 +195,43 @@ class Ladder:
                 return [HoldTier(tier.name, f"{missing_w / 1e3:.1f} kW still missing with all clocks at the floor")]
         return []
 
-    def _come_down(self, seen: Observation, budget_w: float) -> list[Command]:
-        peak_w = max(load_w for _, load_w in self._recent)
+    def _come_down(self, seen: Observation, room_w: float) -> list[Command]:
         dead_band_w = 0.5 * self._settings.margin_frac * seen.contract_w
-        elapsed_s = min(60.0, seen.time_s - self._last_rise_s)
-        allowed_w = self._settings.ramp_back_frac_per_min * seen.contract_w * elapsed_s / 60.0
-        room_w = min(budget_w - dead_band_w - peak_w, allowed_w)
+        room_w -= dead_band_w
+        if seen.event is None:
+            elapsed_s = min(60.0, seen.time_s - self._last_rise_s)
+            room_w = min(room_w, self._settings.ramp_back_frac_per_min * seen.contract_w * elapsed_s / 60.0)
         if room_w <= 0 or (seen.event is not None and seen.limit_ahead_w > seen.event.target_w):
             return []
         if any(clock < 1.0 for clock in self._clocks.values()):
-            if elapsed_s < 5.0:
-                return []
             clocks = speed_up(seen, self._clocks, room_w)
             if clocks != self._clocks:
                 self._last_rise_s = seen.time_s
-            return self._set_clocks(clocks, f"{room_w / 1e3:.1f} kW may be taken up again")
+            return self._set_clocks(seen, clocks, f"{room_w / 1e3:.1f} kW may be taken up again")
         if self._held and seen.event is None and seen.time_s - self._last_hold_s > self._own.settle_s:
             self._last_hold_s = seen.time_s
             tier = self._held.pop()
             return [ReleaseTier(tier, self._own.release_s, "clocks are back and there is room below the limit")]
         return []
 
-    def _set_clocks(self, clocks: dict[str, float], reason: str) -> list[Command]:
+    def _set_clocks(self, seen: Observation, clocks: dict[str, float], reason: str) -> list[Command]:
         changed = [name for name, clock in clocks.items() if clock != self._clocks[name]]
         self._clocks = clocks
+        if changed:
+            self._changed_s = seen.time_s
+            self._recent.clear()
         return [SetClock(name, clocks[name], reason) for name in changed]
 
     def _battery_order(self, seen: Observation) -> list[Command]:
-        """Follow the limit in an event; recharge before one that is announced and after it; rest otherwise."""
+        """The battery follows the level in force all the time; it recharges when no event runs and the factory is back."""
         if seen.battery is None:
             return []
-        recharge_w = self._own.recharge_frac * seen.contract_w
-        if seen.event is not None:
-            order, command = "follow", FollowLimit(0.0, "what exceeds the limit comes from the battery")
-        elif seen.announced and seen.battery.soc_frac < 0.98:
-            order, command = "charge", FollowLimit(recharge_w, "charge up before the announced event")
-        elif self._battery in ("follow", "recover") and seen.battery.soc_frac < 0.98:
-            if self._held or any(clock < 1.0 for clock in self._clocks.values()):
-                order, command = "follow", FollowLimit(0.0, "bridge until the factory is back")
-            else:
-                order, command = "recover", FollowLimit(recharge_w, "recharge below the limit")
-        else:
-            order, command = "rest", None
+        slowed = self._held or any(clock < 1.0 for clock in self._clocks.values())
+        recharge = seen.event is None and not slowed and seen.battery.soc_frac < (0.98 if self._battery != "recharge" else 1.0)
+        order = "recharge" if recharge else "follow"
         if order == self._battery:
             return []
         self._battery = order
-        return [command or RestBattery("charged, nothing announced")]
+        if recharge:
+            return [FollowLimit(self._own.recharge_frac * seen.contract_w, "recharge while there is room below the limit")]
+        return [FollowLimit(0.0, "what exceeds the level in force comes from the battery")]

@@ -26,7 +26,8 @@ class AnnouncedTarget:
 class PoolState:
     """A pool over the last control step, and what sets its speed and power.
 
-    The five step terms are means over its busy instances, in seconds at relative clock 1 (`twin.performance.StepCost`);
+    The five step terms are means over its busy instances and the last seconds, in seconds at relative clock 1
+    (`twin.performance.StepCost`); so is `busy_frac`. `sequences_frac` is its batch over the largest batch allowed;
     `power` the model of one of its `gpus` GPUs as (idle W, active W, compute W, memory W, exponent).
     """
 
@@ -41,6 +42,7 @@ class PoolState:
     gpu_w: float
     busy_frac: float
     output_tokens_per_s: float
+    sequences_frac: float
     waiting: int
     gemm_compute_s: float
     gemm_memory_s: float
@@ -89,6 +91,7 @@ class TierState:
 
     name: str
     curtailment: Literal["slow", "defer"]
+    tpot_objective_s: float | None
     held: bool
     held_calls: int
 

@@ -28,9 +28,8 @@ class Clock:
         `event.value` is `time_s` itself: the environment's own time may differ from it in the last bit.
         """
         environment = self.environment
-        event = Timeout(environment, max(0.0, time_s - environment.now), time_s)
-        assert event.callbacks is not None
-        event.callbacks.append(callback)
+        delay_s = time_s - environment.now
+        Timeout(environment, delay_s if delay_s > 0.0 else 0.0, time_s).callbacks.append(callback)
 
     def run(self, until_s: float) -> None:
         """Play everything that happens before `until_s`."""

@@ -31,7 +31,7 @@ from twin.schema.scenario import Control
 from twin.schema.workload import Tier
 
 #: Weight of the newest observation in the means of step terms that policies see: batches change faster than policies act.
-_FRESH = 0.3
+_FRESH = 0.1
 
 
 class ControlProcess:
@@ -55,6 +55,7 @@ class ControlProcess:
         self._control = control
         self._tiers = tiers
         self._terms: dict[str, list[float]] = {pool.name: [0.0] * 5 for pool in site.pools}
+        self._busy: dict[str, float] = {}
         self._pools = {pool.name: pool for pool in site.pools}
 
     def act(self, now_s: float) -> None:
@@ -93,7 +94,7 @@ class ControlProcess:
 
     def _tier_state(self, tier: Tier) -> TierState:
         held = self._site.dispatcher.held_calls(tier.name)
-        return TierState(tier.name, tier.curtailment, held is not None, held or 0)
+        return TierState(tier.name, tier.curtailment, tier.objectives.tpot, held is not None, held or 0)
 
     def _pool_state(self, pool: PoolRuntime, means: Means) -> PoolState:
         stations = pool.stations
@@ -103,6 +104,9 @@ class ControlProcess:
             newest = [sum(terms) / len(steps) for terms in zip(*steps, strict=True)]
             weight = _FRESH if any(smooth) else 1.0
             smooth = self._terms[pool.name] = [(1 - weight) * old + weight * new for old, new in zip(smooth, newest, strict=True)]
+        busy = means.pool_busy_s[pool.name] / means.span_s / len(stations)
+        previous = self._busy.get(pool.name, busy)
+        self._busy[pool.name] = busy = (1 - _FRESH) * previous + _FRESH * busy
         represent = self._site.represent
         power = pool.power
         steppers = [station.worker.stepper for station in stations]
@@ -116,8 +120,9 @@ class ControlProcess:
             tdp_w=power.tdp_w,
             cap_min_w=pool.cap_min_w,
             gpu_w=means.pool_gpu_j[pool.name] * represent / means.span_s,
-            busy_frac=means.pool_busy_s[pool.name] / means.span_s / len(stations),
+            busy_frac=busy,
             output_tokens_per_s=means.pool_tokens[pool.name] * represent / means.span_s,
+            sequences_frac=sum(len(s.worker.running) / s.worker.spec.max_sequences for s in stations) / len(stations),
             waiting=sum(len(station.worker.waiting) for station in stations) * represent,
             gemm_compute_s=smooth[0],
             gemm_memory_s=smooth[1],

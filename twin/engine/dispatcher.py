@@ -11,7 +11,7 @@ from twin.engine.clock import Clock
 from twin.engine.station import Station
 from twin.errors import SimulationError
 from twin.fabric import Network
-from twin.serving import FINISHED, PREFILLED, Request, Router, Worker, work_tokens
+from twin.serving import FINISHED, PREFILLED, Request, Router, Worker, least_loaded
 
 
 class Dispatcher:
@@ -125,7 +125,7 @@ class Dispatcher:
         decoders = self._decoders
         if not decoders:
             raise SimulationError(f"request {request.request_id} was prefilled and there is no decode pool")
-        worker = min(decoders, key=work_tokens)
+        worker = least_loaded(request, decoders, None)
         request.kv_elsewhere = True
         request.decode_worker = worker.name
         worker.submit(request, self._clock.environment.now)

@@ -24,7 +24,7 @@ class _Domain:
     number: int
     rack: int
     gpus: int
-    first_gpu: int
+    first_node: int
     used: int = 0
 
 
@@ -35,33 +35,30 @@ def place(site: Site, pools: list[Pool], catalog: Catalog) -> dict[str, list[Pla
     mix them; the first of equals.
     """
     domains: dict[str, list[_Domain]] = {}
-    gpus_per_node: dict[str, int] = {}
-    rack_index = first_gpu = number = node_base = 0
-    node_of_gpu: dict[str, tuple[int, int]] = {}
+    gpus_per_node: dict[int, int] = {}
+    rack_index = number = node = 0
     for group in site.racks:
         part = catalog.part("rack", group.rack)
-        gpus, size = int(part.number("gpus")), int(part.number("scale_up_domain_gpus"))
-        gpus_per_node[group.name] = gpus // int(part.number("nodes"))
-        node_of_gpu[group.name] = (first_gpu, node_base)
+        gpus, size, nodes = (int(part.number(key)) for key in ("gpus", "scale_up_domain_gpus", "nodes"))
         domains[group.name] = []
         for _ in range(group.count):
-            for _ in range(gpus // size):
-                domains[group.name].append(_Domain(number, rack_index, size, first_gpu))
+            for first_gpu in range(0, gpus, size):
+                gpus_per_node[number] = gpus // nodes
+                domains[group.name].append(_Domain(number, rack_index, size, node + first_gpu * nodes // gpus))
                 number += 1
-                first_gpu += size
             rack_index += 1
-            node_base += int(part.number("nodes"))
+            node += nodes
     places: dict[str, list[Place]] = {pool.name: [] for pool in pools}
     for pool in sorted(pools, key=lambda p: -p.parallelism.gpus):
-        base_gpu, base_node = node_of_gpu[pool.racks]
+        candidates = [domain for name in pool.racks for domain in domains[name]]
         for _ in range(pool.instances):
-            taken = _take(domains[pool.racks], pool)
-            first = taken[0][0]
-            node = base_node + (first.first_gpu + first.used - taken[0][1] - base_gpu) // gpus_per_node[pool.racks]
+            taken = _take(candidates, pool)
+            first, gpus = taken[0]
             on_racks: dict[int, int] = {}
-            for domain, gpus in taken:
-                on_racks[domain.rack] = on_racks.get(domain.rack, 0) + gpus
-            places[pool.name].append(Place(first.number, node, tuple(on_racks.items())))
+            for domain, count in taken:
+                on_racks[domain.rack] = on_racks.get(domain.rack, 0) + count
+            at_node = first.first_node + (first.used - gpus) // gpus_per_node[first.number]
+            places[pool.name].append(Place(first.number, at_node, tuple(on_racks.items())))
     return places
 
 
@@ -75,7 +72,7 @@ def _take(domains: list[_Domain], pool: Pool) -> list[tuple[_Domain, int]]:
         whole = -(-need // domains[0].gpus)
         chosen = [(d, d.gpus) for d in free[:whole]] if len(free) >= whole and need == whole * domains[0].gpus else []
     if not chosen:
-        raise InputError(f"pool {pool.name}: no room left in rack group {pool.racks} for instances of {need} GPUs each")
+        raise InputError(f"pool {pool.name}: no room left in {', '.join(pool.racks)} for instances of {need} GPUs each")
     for domain, gpus in chosen:
         domain.used += gpus
     return chosen

@@ -10,6 +10,7 @@ from twin.facility.sizing import (
     air_loop,
     air_water_supply_c,
     battery,
+    capacity_rate_w_per_k,
     chiller,
     circuit,
     element,
@@ -24,7 +25,8 @@ _WARM, _CHILLED, _AIR = "facility_water", "chilled_water", "air"
 def plant_spec(site: Site, catalog: Catalog) -> PlantSpec:
     """The plant of `site`. Raises InputError where parts do not go together, UnknownValueError where a value is unpublished."""
     racks: list[RackSpec] = []
-    liquid_w = air_w = 0.0
+    loop_w = {loop.name: 0.0 for loop in site.cooling.loops}
+    air_w = 0.0
     for group in site.racks:
         part = catalog.part("rack", group.rack)
         gpu = catalog.part("gpu", part.text("gpu"))
@@ -44,8 +46,10 @@ def plant_spec(site: Site, catalog: Catalog) -> PlantSpec:
             )
         )
         heat_w = group.count * (rated_w + shelf.loss_w(rated_w))
-        liquid_w += liquid_frac * heat_w
+        if group.loop is not None:
+            loop_w[group.loop] += liquid_frac * heat_w
         air_w += (1 - liquid_frac) * heat_w
+    liquid_w = sum(loop_w.values())
     electrical = site.electrical
     ups = element(catalog.part("electrical", electrical.ups), "ups", electrical.ups_rating)
     transformer = element(catalog.part("electrical", electrical.transformer), "transformer", electrical.transformer_rating)
@@ -58,11 +62,13 @@ def plant_spec(site: Site, catalog: Catalog) -> PlantSpec:
     circuits: list[CircuitSpec] = []
     if cooling.loops:
         cdus = [catalog.part("cooling", loop.cdu) for loop in cooling.loops]
-        loops = [liquid_loop(cdu, loop.name, loop.count, loop.supply, _WARM) for loop, cdu in zip(cooling.loops, cdus, strict=True)]
-        supply_c = min(loop.supply - cdu.number("approach_k") for loop, cdu in zip(cooling.loops, cdus, strict=True))
-        range_k = min(cdu.number("return_intercept_c") + (cdu.number("return_slope") - 1) * loop.supply
-                      for loop, cdu in zip(cooling.loops, cdus, strict=True))  # fmt: skip
-        circuits.append(circuit(cooler, _WARM, supply_c, range_k, liquid_w, chiller(chilling, liquid_w * chilling.number("trim_capacity_frac"))))
+        fed = list(zip(cooling.loops, cdus, strict=True))
+        loops = [liquid_loop(cdu, loop.name, loop.count, loop.supply, _WARM) for loop, cdu in fed]
+        supply_c = min(loop.supply - cdu.number("approach_k") for loop, cdu in fed)
+        # as much water as coolant, which is more than the racks' range asks for where few of them share a CDU
+        range_k = liquid_w / sum(capacity_rate_w_per_k(loop, loop_w[loop.name]) for loop in loops)
+        trim = chiller(chilling, liquid_w * chilling.number("trim_capacity_frac"))
+        circuits.append(circuit(cooler, _WARM, supply_c, range_k, liquid_w, trim))
     air = air_loop(handler, _AIR, air_w, _CHILLED)
     chilled_c = air_water_supply_c(handler)
     assist = chiller(chilling, air_w * chilling.number("air_capacity_frac"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Protocol
 
@@ -40,7 +40,7 @@ class SessionRun:
             self.last_of_agent[call.agent] = index
             for before in call.after:
                 self.children[before].append(index)
-        self.request_ids: dict[int, int] = {}
+        self.request_ids = [-1] * len(calls)
         self.left = len(calls)
         self.calls_made = 0
         self.tool_s = 0.0
@@ -78,17 +78,27 @@ class SessionRunner:
         self.rejected = 0
         self.finished_tokens = 0
 
-    def begin(self, session: Session) -> None:
-        """A session enters now."""
+    def expect(self, session: Session, then: Callable[[], None]) -> None:
+        """A session will enter at its `arrival_s`; call `then` when its first call has come through the front end."""
+        self._clock.at(session.arrival_s + self._front_end_s, partial(self._begin, session, then))
+
+    def _begin(self, session: Session, then: Callable[[], None], _: Any) -> None:
+        then()
         run = SessionRun(session)
         self._active[session.session_id] = run
         if session.warm_tokens:
             self._door.warm(session.session_id * _AGENTS, session.warm_tokens)
-        roots = [index for index, missing in enumerate(run.missing) if not missing]
-        if not roots:
+        calls = session.calls
+        begun = False
+        for index, missing in enumerate(run.missing):
+            if not missing:
+                begun = True
+                if calls[index].wait_s:
+                    self._begin_call(run, index, session.arrival_s)
+                else:
+                    self._arrive(run, index, session.arrival_s, None)
+        if not begun:
             raise SimulationError(f"session {session.session_id} has no call that could begin")
-        for index in roots:
-            self._begin_call(run, index, self._clock.now_s)
 
     def _begin_call(self, run: SessionRun, index: int, ready_s: float) -> None:
         """Everything the call waited for is done: after its tool or person, and the front end, it reaches the router."""
@@ -116,7 +126,7 @@ class SessionRunner:
             keep_cache=run.last_of_agent[call.agent] != index,
             session=run,
             call_index=index,
-            parent_id=max((run.request_ids[i] for i in call.after), default=None) if call.after else None,
+            parent_id=max(run.request_ids[i] for i in call.after) if call.after else None,
         )
         if self._door.can_serve(request):
             self.accepted += 1

@@ -103,13 +103,9 @@ class Simulation:
     def _next_arrival(self) -> None:
         session = next(self._arrivals, None)
         if session is not None and session.arrival_s < self._scenario.horizon:
-            self._clock.at(session.arrival_s, lambda _, session=session: self._begin(session))
-
-    def _begin(self, session: Session) -> None:
-        self._next_arrival()
-        sites = self._sites
-        place = 0 if len(sites) == 1 else int(np.searchsorted(self._site_shares, self._site_draws.random(), side="right"))
-        sites[min(place, len(sites) - 1)].runtime.runner.begin(session)
+            sites = self._sites
+            place = 0 if len(sites) == 1 else int(np.searchsorted(self._site_shares, self._site_draws.random(), side="right"))
+            sites[min(place, len(sites) - 1)].runtime.runner.expect(session, self._next_arrival)
 
     # --- as it goes --------------------------------------------------------------------------------------------------
 

@@ -84,7 +84,7 @@ def build_site(
 
 
 def _rack_of(site: Site, pool: Pool, catalog: Catalog) -> Part:
-    group = next(group for group in site.racks if group.name == pool.racks)
+    group = next(group for group in site.racks if group.name == pool.racks[0])
     return catalog.part("rack", group.rack)
 
 

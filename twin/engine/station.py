@@ -38,26 +38,22 @@ class Station:
 
     def touched(self) -> None:
         """Something was told to the worker: play what is due now and set the alarm anew."""
+        self._play(self._clock.environment.now)
+
+    def _play(self, to_s: float) -> None:
         worker = self.worker
-        if worker.next_change_s <= self._clock.environment.now:
-            worker.advance(self._clock.environment.now)
+        if worker.next_change_s <= to_s:
+            worker.advance(to_s)
         if worker.outbox:
             self._on_output(self)
-        self._set_alarm()
-
-    def _set_alarm(self) -> None:
-        due_s = self.worker.next_change_s
+        due_s = worker.next_change_s
         if due_s != self._wake_s:
             self._wake_s = due_s
             if due_s != inf:
                 self._clock.at(due_s, self._wake)
 
     def _wake(self, event: Any) -> None:
-        if event.value != self._wake_s:
-            return  # an earlier alarm that was set anew since
-        self._wake_s = inf
-        worker = self.worker
-        worker.advance(event.value)
-        if worker.outbox:
-            self._on_output(self)
-        self._set_alarm()
+        due_s = event._value
+        if due_s == self._wake_s:  # else an earlier alarm, set anew since
+            self._wake_s = inf
+            self._play(due_s)

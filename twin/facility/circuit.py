@@ -21,10 +21,11 @@ class CircuitPower:
 class Circuit:
     """Water with its pump, dry cooler and chiller; scalar, since a site has one or two."""
 
-    __slots__ = ("flow_frac", "heat_w", "return_c", "spec", "supply_c")
+    __slots__ = ("flow_frac", "full_w_per_k", "heat_w", "return_c", "spec", "supply_c")
 
     def __init__(self, spec: CircuitSpec):
         self.spec = spec
+        self.full_w_per_k = spec.flow_max_kg_per_s * spec.specific_heat_j_per_kg_k
         self.return_c = spec.supply_c
         self.supply_c = spec.supply_c
         self.flow_frac = spec.flow_min_frac
@@ -35,18 +36,20 @@ class Circuit:
         wetting = self.spec.wetting_frac if dry_bulb_c > self.spec.wetting_start_c else 0.0
         return dry_bulb_c - wetting * (dry_bulb_c - wet_bulb_c)
 
-    def advance(self, duration_s: float, heat_w: float, dry_bulb_c: float, wet_bulb_c: float) -> CircuitPower:
-        """Take `heat_w` from the loops for `duration_s`.
+    def advance(
+        self, duration_s: float, heat_w: float, water_w_per_k: float, dry_bulb_c: float, wet_bulb_c: float
+    ) -> CircuitPower:
+        """Take `heat_w` from the loops, whose exchangers let through a capacity rate of `water_w_per_k`, for `duration_s`.
 
         The dry cooler does what it can and the chiller the rest; the shares are taken at the mean of the return's two ends.
         """
         spec = self.spec
         chiller = spec.chiller
-        flow = heat_w / (spec.specific_heat_j_per_kg_k * spec.range_k * spec.flow_max_kg_per_s)
-        flow = self.flow_frac = min(1.0, max(spec.flow_min_frac, flow))
+        # the loops share the full flow out among them: above 1 is rounding only
+        flow = self.flow_frac = min(1.0, max(spec.flow_min_frac, water_w_per_k / self.full_w_per_k))
         pump_w = spec.pump_rated_w * flow * flow * flow
         self.heat_w = heat_w = heat_w + pump_w
-        conductance = flow * spec.flow_max_kg_per_s * spec.specific_heat_j_per_kg_k
+        conductance = flow * self.full_w_per_k
         sink_c = self.sink_c(dry_bulb_c, wet_bulb_c)
         boost_w = chiller.capacity_w if chiller is not None else 0.0
         pieces = rejection(conductance, spec.effectiveness_frac, spec.supply_c, sink_c, boost_w)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from twin.facility import exchanger
 from twin.facility.circuit import Circuit
 from twin.facility.spec import PlantSpec
 from twin.facility.thermal import rejected_w, rejection, relax
@@ -16,6 +17,8 @@ Floats = npt.NDArray[np.float64]
 
 #: the least warming that the flow controller reckons with, so that a supply above the return's target means full speed.
 _RANGE_MIN_K = 0.01
+#: the least heat that the valves of the exchangers reckon with, so that a loop at rest has a (tiny) flow of water too.
+_HEAT_MIN_W = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +58,14 @@ class Cooling:
         self._flow_min = np.array([loop.flow_min_frac for loop in loops])
         self._capacity = np.array([loop.heat_capacity_j_per_k for loop in loops])
         self._mover_w = np.array([loop.mover_rated_w for loop in loops])
-        self._effectiveness = np.array([loop.effectiveness_frac for loop in loops])
-        self._switch_base_c = self._setpoint_c / (1 - self._effectiveness)
-        self._switch_slope = self._effectiveness / (1 - self._effectiveness)
+        self._wall = np.array([loop.exchanger_w_per_k for loop in loops])
+        self._water_max = np.array([loop.water_max_w_per_k for loop in loops])
+        self._return_approach_k = np.array([loop.return_approach_k for loop in loops])
         self.return_c: Floats = self._setpoint_c.copy()
         self.supply_c: Floats = self._setpoint_c.copy()
         self.flow_frac: Floats = self._flow_min.copy()
         self.heat_w: Floats = np.zeros(len(loops))
+        self.water_w_per_k: Floats = np.zeros(len(loops))
 
     def stored_j(self) -> float:
         """Heat in all loops and circuits, from 0 C."""
@@ -89,12 +93,14 @@ class Cooling:
 
     def _advance(self, duration_s: float, heat_w: Floats, dry_bulb_c: float, wet_bulb_c: float) -> CoolingStep:
         mover_w, moved_w = self._advance_loops(duration_s, heat_w)
+        count = len(self.circuits)
         air_fan_w = float(mover_w[-1])
         pump_w = float(np.add.reduce(mover_w)) - air_fan_w
         fan_w = chiller_w = rejected = 0.0
-        into = np.bincount(self._circuit_of, moved_w, len(self.circuits)).tolist()
-        for circuit, circuit_heat_w in zip(self.circuits, into, strict=True):
-            power = circuit.advance(duration_s, circuit_heat_w, dry_bulb_c, wet_bulb_c)
+        into = np.bincount(self._circuit_of, moved_w, count).tolist()
+        water = np.bincount(self._circuit_of, self.water_w_per_k, count).tolist()
+        for circuit, circuit_heat_w, water_w_per_k in zip(self.circuits, into, water, strict=True):
+            power = circuit.advance(duration_s, circuit_heat_w, water_w_per_k, dry_bulb_c, wet_bulb_c)
             pump_w += power.pump_w
             fan_w += power.fan_w
             chiller_w += power.chiller_w
@@ -114,9 +120,14 @@ class Cooling:
         conductance = flow * self._conductance
         sink_c = np.array([circuit.supply_c for circuit in self.circuits])[self._circuit_of]
         before_c = self.return_c
-        switch_c = self._switch_base_c - self._switch_slope * sink_c
+        transfer_units = self._wall / conductance
+        water_limit = self._water_limit(conductance)
+        ratio_limit = exchanger.ratio(transfer_units, self._wall / water_limit)
+        margin_k = self._setpoint_c - sink_c
+        switch_c = self._setpoint_c + margin_k * ratio_limit
         strained = before_c > switch_c
-        share = np.where(strained, self._effectiveness, 1.0)
+        effectiveness = ratio_limit / (1 + ratio_limit)
+        share = np.where(strained, effectiveness, 1.0)
         base_c = np.where(strained, sink_c, self._setpoint_c)
         slope = conductance * share
         rest_c = base_c + heat / slope
@@ -126,7 +137,7 @@ class Cooling:
         plain = ((after_c > switch_c) == strained) & (np.minimum(before_c, after_c) > shut_c)
         if not plain.all():
             for i in np.flatnonzero(~plain).tolist():
-                pieces = rejection(float(conductance[i]), self.loops[i].effectiveness_frac, *self._ends(i, sink_c), 0.0)
+                pieces = rejection(float(conductance[i]), float(effectiveness[i]), *self._ends(i, sink_c), 0.0)
                 after = relax(float(before_c[i]), duration_s, float(heat[i]), self.loops[i].heat_capacity_j_per_k, pieces)
                 after_c[i] = after
                 supply_c[i] = after - rejected_w(after, pieces) / float(conductance[i])
@@ -134,7 +145,41 @@ class Cooling:
         self.supply_c = supply_c
         self.flow_frac = flow
         self.heat_w = heat
-        return mover_w, heat - self._capacity * (after_c - before_c) / duration_s
+        moved_w = heat - self._capacity * (after_c - before_c) / duration_s
+        self.water_w_per_k = self._water(moved_w, conductance, transfer_units, water_limit, ratio_limit, margin_k)
+        return mover_w, moved_w
+
+    def _water_limit(self, conductance: Floats) -> Floats:
+        """The most water that each loop's exchanger can have: its valve wide open, or its share of the pump's full flow.
+
+        Shares go with the loops' own capacity rates, for balanced exchangers need as much water as there is coolant.
+        """
+        wanted = np.bincount(self._circuit_of, conductance, len(self.circuits)).tolist()
+        per_coolant = np.array(
+            [circuit.full_w_per_k / loops for circuit, loops in zip(self.circuits, wanted, strict=True) if loops]
+        )
+        return np.minimum(self._water_max, conductance * per_coolant[self._circuit_of])
+
+    def _water(
+        self,
+        moved_w: Floats,
+        conductance: Floats,
+        transfer_units: Floats,
+        limit: Floats,
+        ratio_limit: Floats,
+        margin_k: Floats,
+    ) -> Floats:
+        """Capacity rate of the water through each exchanger for its mean heat: what the supply needs, or the return's approach.
+
+        More than the heat needs goes to waste only as flow: the valve beside the exchanger's other side mixes the supply.
+        """
+        moved_w = np.maximum(moved_w, _HEAT_MIN_W)
+        fall_k = moved_w / conductance
+        cold_end_k = np.maximum(margin_k, fall_k / ratio_limit)
+        needed = exchanger.wall_over_cold(transfer_units, fall_k / cold_end_k)
+        for_supply = self._wall / np.maximum(needed, self._wall / limit)
+        for_return = moved_w / np.maximum(fall_k + cold_end_k - self._return_approach_k, moved_w / limit)
+        return np.maximum(for_supply, for_return)
 
     def _ends(self, loop: int, sink_c: Floats) -> tuple[float, float]:
         return self.loops[loop].supply_c, float(sink_c[loop])

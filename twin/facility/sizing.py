@@ -9,6 +9,7 @@ from twin.errors import InputError
 from twin.facility.battery import BatterySpec
 from twin.facility.coolant import WATER, coolant
 from twin.facility.electrical import ElectricalElement
+from twin.facility.exchanger import wall_w_per_k
 from twin.facility.spec import ChillerSpec, CircuitSpec, LoopSpec
 
 #: specific heat of air at 20 to 40 C and 1 atm (ASHRAE Handbook, Fundamentals).
@@ -27,13 +28,18 @@ def power_shelf(part: Part, rack_rated_w: float) -> ElectricalElement:
 
 
 def liquid_loop(part: Part, name: str, count: int, supply_c: float, circuit: str) -> LoopSpec:
-    """The rack side of `count` CDUs. Their circuit must supply `supply_c` less the part's approach at rated heat."""
+    """The rack side of `count` CDUs. Their circuit must supply `supply_c` less the part's approach at rated heat.
+
+    The capacity rates of their two sides are equal then, and so are the differences at the exchanger's two ends.
+    """
     return_c = part.number("return_intercept_c") + part.number("return_slope") * supply_c
     range_k = return_c - supply_c
     if range_k <= 0:
         raise InputError(f"loop {name}: a supply of {supply_c:g} C is above what {part.name}'s racks give back ({return_c:g} C)")
     specific_heat = coolant(part.text("coolant")).specific_heat_j_per_kg_k((supply_c + return_c) / 2)
-    conductance_w_per_k = count * part.number("rated_heat_w") / range_k
+    approach_k = part.number("approach_k")
+    heat_w, pump_w = count * part.number("rated_heat_w"), count * part.number("pump_rated_w")
+    conductance_w_per_k = heat_w / range_k
     return LoopSpec(
         name=name,
         circuit=circuit,
@@ -44,15 +50,34 @@ def liquid_loop(part: Part, name: str, count: int, supply_c: float, circuit: str
         flow_min_frac=part.number("flow_min_frac"),
         specific_heat_j_per_kg_k=specific_heat,
         heat_capacity_j_per_k=conductance_w_per_k * part.number("time_constant_s"),
-        mover_rated_w=count * part.number("pump_rated_w"),
-        effectiveness_frac=range_k / (range_k + part.number("approach_k")),
+        mover_rated_w=pump_w,
+        exchanger_w_per_k=wall_w_per_k(heat_w + pump_w, approach_k, approach_k),
+        water_max_w_per_k=conductance_w_per_k,
+        return_approach_k=approach_k,
     )
 
 
+def capacity_rate_w_per_k(loop: LoopSpec, heat_w: float) -> float:
+    """The loop's flow x specific heat where it takes `heat_w` at its setpoint, its least flow at least."""
+    least = loop.flow_min_frac * loop.flow_max_kg_per_s * loop.specific_heat_j_per_kg_k
+    return max(least, heat_w / (loop.return_intercept_c + (loop.return_slope - 1) * loop.supply_c))
+
+
 def air_loop(part: Part, name: str, heat_w: float, circuit: str) -> LoopSpec:
-    """The hall's air through air handlers for `heat_w`. Its circuit must supply `air_water_supply_c(part)`."""
-    supply_c, range_k = part.number("supply_c"), part.number("range_k")
+    """The hall's air through air handlers for `heat_w`. Its circuit must supply `air_water_supply_c(part)`.
+
+    With the fans' heat on top, air and water warm by that much more than their ranges, and the coil is sized for it. Raises
+    InputError where the water would leave the coil warmer than the air enters.
+    """
+    supply_c, range_k, approach_k = part.number("supply_c"), part.number("range_k"), part.number("approach_k")
+    water_range_k, fan_frac = part.number("water_range_k"), part.number("fan_power_frac")
+    return_approach_k = range_k + approach_k - water_range_k
+    if return_approach_k <= 0:
+        raise InputError(
+            f"loop {name}: water that warms by {water_range_k:g} K in {part.name} would leave it warmer than the air enters"
+        )
     conductance_w_per_k = heat_w / range_k
+    hot_end_k = return_approach_k + fan_frac * (range_k - water_range_k)
     return LoopSpec(
         name=name,
         circuit=circuit,
@@ -63,8 +88,10 @@ def air_loop(part: Part, name: str, heat_w: float, circuit: str) -> LoopSpec:
         flow_min_frac=part.number("flow_min_frac"),
         specific_heat_j_per_kg_k=AIR_J_PER_KG_K,
         heat_capacity_j_per_k=conductance_w_per_k * part.number("time_constant_s"),
-        mover_rated_w=heat_w * part.number("fan_power_frac"),
-        effectiveness_frac=range_k / (range_k + part.number("approach_k")),
+        mover_rated_w=heat_w * fan_frac,
+        exchanger_w_per_k=wall_w_per_k(heat_w * (1 + fan_frac), hot_end_k, approach_k),
+        water_max_w_per_k=heat_w / water_range_k,
+        return_approach_k=return_approach_k,
     )
 
 
@@ -85,13 +112,14 @@ def chiller(part: Part, capacity_w: float) -> ChillerSpec:
 
 
 def circuit(part: Part, name: str, supply_c: float, range_k: float, heat_w: float, assist: ChillerSpec | None) -> CircuitSpec:
-    """Facility water with dry coolers of `part` for `heat_w` at `range_k`, and the chiller that assists."""
+    """Facility water with dry coolers of `part` for `heat_w` at `range_k`, and a chiller to assist. InputError without heat."""
+    if heat_w <= 0:
+        raise InputError(f"circuit {name}: no rack gives heat to any of its loops")
     specific_heat = WATER.specific_heat_j_per_kg_k(supply_c + range_k / 2)
     conductance_w_per_k = heat_w / range_k
     return CircuitSpec(
         name=name,
         supply_c=supply_c,
-        range_k=range_k,
         flow_max_kg_per_s=conductance_w_per_k / specific_heat,
         flow_min_frac=part.number("flow_min_frac"),
         specific_heat_j_per_kg_k=specific_heat,

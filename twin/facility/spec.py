@@ -56,9 +56,12 @@ class RackSpec:
 class LoopSpec:
     """A loop that carries heat from racks to a circuit: the rack side of CDUs, or the hall's air through its air handlers.
 
-    The valve holds the supply at `supply_c` while the circuit is cold enough for the heat exchanger's effectiveness. The
-    mover (pump or fan) turns as fast as keeps the return at `return_intercept_c + return_slope x supply`, between
+    The mover (pump or fan) turns as fast as keeps the return at `return_intercept_c + return_slope x supply`, between
     `flow_min_frac` and full speed; its power goes with the cube of the flow (affinity law) and ends up in the loop.
+
+    Its counterflow exchanger has a wall of `exchanger_w_per_k` (UA). The valve on the circuit's side lets through, up to a
+    capacity rate of `water_max_w_per_k`, what holds the supply at `supply_c`, and at least what leaves the exchanger
+    `return_approach_k` colder than the loop's return.
     """
 
     name: str
@@ -71,15 +74,18 @@ class LoopSpec:
     specific_heat_j_per_kg_k: float
     heat_capacity_j_per_k: float
     mover_rated_w: float
-    effectiveness_frac: float
+    exchanger_w_per_k: float
+    water_max_w_per_k: float
+    return_approach_k: float
 
     def __post_init__(self) -> None:
         owner = f"loop {self.name}"
-        positive = ("flow_max_kg_per_s", "flow_min_frac", "specific_heat_j_per_kg_k", "heat_capacity_j_per_k")
+        flow = ("flow_max_kg_per_s", "flow_min_frac", "specific_heat_j_per_kg_k", "heat_capacity_j_per_k")
+        positive = (*flow, "exchanger_w_per_k", "water_max_w_per_k", "return_approach_k")
         _check(owner, self, positive, ("flow_min_frac", "return_slope"))
         _check_temperature(owner, self.supply_c)
-        if not (0 < self.effectiveness_frac < 1 and self.mover_rated_w >= 0):
-            raise InputError(f"{owner}: an effectiveness between 0 and 1 and a mover power of at least 0 W are due")
+        if self.mover_rated_w < 0:
+            raise InputError(f"{owner}: mover_rated_w must be at least 0 W, not {self.mover_rated_w!r}")
         if self.return_intercept_c + self.return_slope * self.supply_c <= self.supply_c:
             raise InputError(f"{owner}: the return must be warmer than the supply of {self.supply_c:g} C")
 
@@ -113,13 +119,14 @@ class ChillerSpec:
 class CircuitSpec:
     """Facility water from the loops to the sky: pump, dry cooler and, where needed, a chiller in series.
 
+    The pump gives what the loops' valves let through, and at least `flow_min_frac`, the rest of it through a bypass. Its heat
+    is in the water.
     The dry cooler's sink is the dry bulb, or, with pads wetted above `wetting_start_c`, the dry bulb less `wetting_frac` of the
     wet-bulb depression. Its heat is proportional to its air flow, its fan power goes with the cube of it.
     """
 
     name: str
     supply_c: float
-    range_k: float
     flow_max_kg_per_s: float
     flow_min_frac: float
     specific_heat_j_per_kg_k: float
@@ -133,7 +140,7 @@ class CircuitSpec:
 
     def __post_init__(self) -> None:
         owner = f"circuit {self.name}"
-        positive = ("range_k", "flow_max_kg_per_s", "flow_min_frac", "specific_heat_j_per_kg_k", "heat_capacity_j_per_k")
+        positive = ("flow_max_kg_per_s", "flow_min_frac", "specific_heat_j_per_kg_k", "heat_capacity_j_per_k")
         _check(owner, self, positive, ("flow_min_frac", "wetting_frac"))
         _check_temperature(owner, self.supply_c)
         if not (0 < self.effectiveness_frac < 1 and self.pump_rated_w >= 0 and self.fan_rated_w >= 0):
@@ -177,3 +184,9 @@ class PlantSpec:
             if loop.circuit not in circuit_names:
                 near = did_you_mean(loop.circuit, circuit_names)
                 raise InputError(f"plant {self.name}: loop {loop.name} is on no known circuit: {loop.circuit!r}{near}")
+            water_c = self.circuits[circuit_names.index(loop.circuit)].supply_c
+            if water_c >= loop.supply_c:
+                raise InputError(
+                    f"plant {self.name}: circuit {loop.circuit} supplies {water_c:g} C, too warm for loop {loop.name} at "
+                    f"{loop.supply_c:g} C"
+                )

@@ -69,22 +69,25 @@ def _represent(scenario: Scenario) -> Iterator[Finding]:
 def _pools(scenario: Scenario) -> Iterator[Finding]:
     catalog = load_catalog()
     for site in scenario.topology.sites:
-        for group in site.racks:
-            rack = catalog.part("rack", group.rack)
-            pools = [(p, pool) for p, pool in enumerate(scenario.serving.pools) if _is_on(pool, site, group, scenario)]
-            placeable = []
-            for p, pool in pools:
-                reason = _unfit(scenario, pool, rack, site, catalog)
-                if reason is None:
-                    placeable.append((p, pool))
-                else:
-                    yield ("serving", "pools", p, "parallelism"), reason
-            yield from _room(placeable, group, rack)
-
-
-def _is_on(pool: Pool, site: Site, group: RackGroup, scenario: Scenario) -> bool:
-    there = pool.site == site.name if pool.site is not None else len(scenario.topology.sites) == 1
-    return there and pool.racks == group.name
+        there = [(p, pool) for p, pool in enumerate(scenario.serving.pools) if pool.site in (None, site.name)]
+        placeable: dict[tuple[str, ...], list[tuple[int, Pool]]] = {}
+        taken: dict[str, tuple[str, ...]] = {}
+        for p, pool in there:
+            groups = [group for group in site.racks if group.name in pool.racks]
+            if len({group.rack for group in groups}) > 1:
+                yield ("serving", "pools", p, "racks"), "the rack groups of a pool must be of one kind of rack"
+                continue
+            shared = {taken.setdefault(name, pool.racks) for name in pool.racks}
+            if shared != {pool.racks}:
+                yield ("serving", "pools", p, "racks"), "pools that share a rack group must name the same groups"
+                continue
+            reason = _unfit(scenario, pool, catalog.part("rack", groups[0].rack), site, catalog)
+            if reason is None:
+                placeable.setdefault(pool.racks, []).append((p, pool))
+            else:
+                yield ("serving", "pools", p, "parallelism"), reason
+        for names, pools in placeable.items():
+            yield from _room(pools, [group for group in site.racks if group.name in names], catalog)
 
 
 def _unfit(scenario: Scenario, pool: Pool, rack: Part, site: Site, catalog: Catalog) -> str | None:
@@ -110,10 +113,11 @@ def _unfit(scenario: Scenario, pool: Pool, rack: Part, site: Site, catalog: Cata
     return None
 
 
-def _room(pools: list[tuple[int, Pool]], group: RackGroup, rack: Part) -> Iterator[Finding]:
+def _room(pools: list[tuple[int, Pool]], groups: list[RackGroup], catalog: Catalog) -> Iterator[Finding]:
     """Places the largest instances first, each inside one scale-up domain or over whole ones."""
+    rack = catalog.part("rack", groups[0].rack)
     domain = int(rack.number("scale_up_domain_gpus"))
-    total = group.count * int(rack.number("gpus"))
+    total = sum(group.count for group in groups) * int(rack.number("gpus"))
     free = Counter({domain: total // domain})  # GPUs left in a domain -> how many such domains
     for p, pool in sorted(pools, key=lambda item: -item[1].parallelism.gpus):
         left = _place(free, pool.parallelism.gpus, pool.instances, domain)
@@ -121,7 +125,7 @@ def _room(pools: list[tuple[int, Pool]], group: RackGroup, rack: Part) -> Iterat
             asked = sum(pool.instances * pool.parallelism.gpus for _, pool in pools)
             yield (
                 ("serving", "pools", p, "instances"),
-                f"{left} of {pool.instances} instances of {pool.parallelism.gpus} GPUs find no room in {group.name}: "
+                f"{left} of {pool.instances} instances of {pool.parallelism.gpus} GPUs find no room in {', '.join(group.name for group in groups)}: "
                 f"its pools ask for {asked} GPUs and it has {total} in scale-up domains of {domain}",
             )
 

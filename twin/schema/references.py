@@ -85,9 +85,10 @@ def _tiers(data: dict[str, Any]) -> Iterator[Finding]:
 
 
 def _known(owner: dict[str, Any], key: str, path: Path, names: list[str], kind: str) -> Iterator[Finding]:
-    name = owner.get(key)
-    if isinstance(name, str) and name not in names:
-        yield (*path, key), f"unknown {kind} {name!r}{did_you_mean(name, names)}"
+    given = owner.get(key)
+    for name in given if isinstance(given, list | tuple) else (given,):
+        if isinstance(name, str) and name not in names:
+            yield (*path, key), f"unknown {kind} {name!r}{did_you_mean(name, names)}"
 
 
 def _differ(data: dict[str, Any], path: Path) -> Iterator[Finding]:

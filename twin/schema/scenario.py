@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, JsonValue, model_serializer, model_validator
+from pydantic import BeforeValidator, Field, JsonValue, model_serializer, model_validator, WithJsonSchema
 
 from twin.schema.base import CatalogName, Count, FieldError, Model, Name, PluginName
 from twin.schema.quantities import (
@@ -48,6 +48,18 @@ class Parallelism(Model):
         return self
 
 
+def _one_or_more(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+RackNames = Annotated[
+    tuple[Name, ...],
+    Field(min_length=1),
+    BeforeValidator(_one_or_more),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}),
+]
+
+
 class Pool(Model):
     """Identical engine instances of one role."""
 
@@ -57,8 +69,8 @@ class Pool(Model):
     """`aggregated` does both phases; `prefill` hands the KV cache to a `decode` pool of the same site."""
     site: Name | None = None
     """Site of the instances; may be left out where there is one site."""
-    racks: Name
-    """Rack group that holds the instances."""
+    racks: RackNames
+    """Rack group, or list of rack groups of one kind of rack, over which the instances are spread."""
     parallelism: Parallelism
     """GPUs of one instance and how they share the model."""
     instances: Count

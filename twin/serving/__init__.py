@@ -3,7 +3,7 @@
 from twin.serving.jump import Jump, clock_under_cap
 from twin.serving.prefix_cache import PrefixCache
 from twin.serving.request import Request
-from twin.serving.router import ROUTERS, Router, router, work_tokens
+from twin.serving.router import ROUTERS, Router, least_loaded, router
 from twin.serving.worker import FINISHED, PREFILLED, RESERVED, Worker
 from twin.serving.worker_spec import Progress, WorkerSpec
 
@@ -20,6 +20,6 @@ __all__ = [
     "Worker",
     "WorkerSpec",
     "clock_under_cap",
+    "least_loaded",
     "router",
-    "work_tokens",
 ]

@@ -11,7 +11,7 @@ from math import ceil, sqrt
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from twin.performance import GpuPower
+    from twin.performance import GpuPower, StepCost
     from twin.serving.request import Request
 
 
@@ -28,21 +28,23 @@ class Jump:
         "compute_growth_s",
         "compute_s",
         "compute_w",
+        "contexts",
         "decodes",
         "end_s",
         "first_s",
         "full_chunks",
         "growth_s",
-        "ideal_attention_compute_growth_s",
-        "ideal_attention_compute_s",
-        "ideal_attention_memory_growth_s",
-        "ideal_attention_memory_s",
+        "ideal",
         "ideal_gemm_s",
         "stepping_w",
         "memory_growth_s",
         "memory_s",
         "memory_w",
+        "pair_growth",
+        "pairs",
         "pieces",
+        "read",
+        "read_growth",
         "start_s",
         "steps",
         "tokens",
@@ -64,11 +66,13 @@ class Jump:
     tokens: int
     full_chunks: bool
     pieces: list[tuple[Request, int]]
+    ideal: StepCost
     ideal_gemm_s: float
-    ideal_attention_compute_s: float
-    ideal_attention_compute_growth_s: float
-    ideal_attention_memory_s: float
-    ideal_attention_memory_growth_s: float
+    contexts: int
+    pairs: float
+    pair_growth: int
+    read: int
+    read_growth: int
 
     def duration_s(self, steps: int) -> float:
         """Time that the first `steps` steps take."""
@@ -88,11 +92,13 @@ class Jump:
 
         The larger sum of the two attention roofs, not the sum of the larger: a bound that is never too high.
         """
-        pairs = 0.5 * steps * (steps - 1)
-        return steps * self.ideal_gemm_s + max(
-            steps * self.ideal_attention_compute_s + self.ideal_attention_compute_growth_s * pairs,
-            steps * self.ideal_attention_memory_s + self.ideal_attention_memory_growth_s * pairs,
-        )
+        ideal = self.ideal
+        later = 0.5 * steps * (steps - 1)
+        compute_s = ideal.decode_attention_compute_s * (steps * self.contexts + later * self.decodes)
+        if self.pieces:
+            compute_s += ideal.prefill_attention_compute_s * (steps * self.pairs + later * self.pair_growth)
+        memory_s = ideal.attention_memory_s * (steps * self.read + later * self.read_growth)
+        return steps * self.ideal_gemm_s + (compute_s if compute_s > memory_s else memory_s)
 
     def boundary_at_or_after(self, time_s: float) -> int:
         """The number of steps done at the first step boundary at or after `time_s`, at least 1."""
@@ -135,13 +141,18 @@ def clock_under_cap(
     memory_j = power.memory_w * (gemm_memory_s + attention_memory_s)
     idle_w, active_w, exponent = power.idle_w, power.active_w, power.exponent
 
+    gemm_s, attention_s = gemm_compute_s / clock, attention_compute_s / clock
+    step_s = (gemm_s if gemm_s > gemm_memory_s else gemm_memory_s) + overhead_s
+    step_s += attention_s if attention_s > attention_memory_s else attention_memory_s
+    share = clock**exponent if clock < 1.0 else 1.0
+    if idle_w + active_w * share + (compute_w * share / clock + memory_j) / step_s <= cap_w:
+        return clock, False
+
     def power_w(f: float) -> float:
         step_s = max(gemm_compute_s / f, gemm_memory_s) + max(attention_compute_s / f, attention_memory_s) + overhead_s
         share = f**exponent
         return idle_w + active_w * share + (compute_w * share / f + memory_j) / step_s
 
-    if power_w(clock) <= cap_w:
-        return clock, False
     low, high = power.clock_min_frac, clock
     if low >= clock or power_w(low) > cap_w:
         return min(low, clock), True

@@ -24,6 +24,7 @@ class Request:
         "end_step",
         "energy_j",
         "energy_mark_j",
+        "expected_s",
         "finish_s",
         "first_token_s",
         "generated",
@@ -80,6 +81,7 @@ class Request:
         self.end_step = -1
         self.energy_j = 0.0
         self.energy_mark_j = 0.0
+        self.expected_s = 0.0
         self.preemptions = 0
         self.kv_elsewhere = False
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
+from operator import attrgetter
 
 from twin.errors import InputError, did_you_mean
 from twin.serving.request import Request
@@ -16,27 +17,27 @@ from twin.serving.worker import Worker
 Router = Callable[[Request, Sequence[Worker], Worker | None], Worker]
 
 
-def work_tokens(worker: Worker) -> int:
-    """Prompt tokens still to compute and KV tokens in use or asked for: the load measure of common KV-aware routers."""
-    return worker.backlog_tokens + worker.pinned_tokens + worker.waiting_context_tokens
-
-
 def least_loaded(request: Request, workers: Sequence[Worker], home: Worker | None) -> Worker:
-    """The instance with the least work in tokens; the first of equals."""
-    return min(workers, key=work_tokens)
+    """The instance with the least work; the first of equals."""
+    return min(workers, key=attrgetter("work_s"))
 
 
 def kv_affinity(request: Request, workers: Sequence[Worker], home: Worker | None) -> Worker:
-    """The instance where the call's prefix lies, unless another is so much freer that computing it again is sooner done.
+    """The instance where the call's prefix lies, unless another is so much freer that it pays to compute the prefix again.
 
-    Cost of an instance = its work in tokens + the prompt tokens it would have to compute, prefix hits deducted.
+    In seconds, not tokens, because a token at the end of a long context costs many times one at its beginning.
     """
-    best = min(workers, key=work_tokens)
+    best = min(workers, key=attrgetter("work_s"))
     if home is None or home is best:
         return best
-    hit = min(home.cache.peek(request.cache_key), request.shared_prefix_tokens)
-    return home if work_tokens(home) - hit <= work_tokens(best) else best
+    wait_s = home.work_s - best.work_s
+    again_s = best.expected_s(request) - home.expected_s(request)
+    return best if wait_s > MOVE_GAIN * again_s else home
 
+
+#: What waiting a move must save for each second of prompt that it makes the factory compute again. At 1 each call does best
+#: for itself and the recomputation starves all others: hit rate and throughput collapse near full load.
+MOVE_GAIN = 8.0
 
 ROUTERS: dict[str, Router] = {"least_loaded": least_loaded, "kv_affinity": kv_affinity}
 

@@ -30,6 +30,7 @@ class Stepper:
         self._terms: dict[int, tuple[float, float, float, float]] = {}
         self._settled_for: Batch | None = None
         self.clock = 1.0
+        self._watts = self._watts_at(1.0)
         self.clock_lock = 1.0
         self.thermal_limit = 1.0
         self.cap_w = spec.power.tdp_w
@@ -92,13 +93,9 @@ class Stepper:
         memory_s = cost.attention_memory_s * read
         memory_growth_s = cost.attention_memory_s * read_growth
 
-        power = self._spec.power
         if self._settled_for != batch:
             self._settled_for = batch
-            clock = min(self.clock_lock, self.thermal_limit)
-            self.clock, self.cap_unmet = clock_under_cap(
-                self.cap_w, clock, power, gemm_compute_s, gemm_memory_s, compute_s, memory_s, overhead_s
-            )
+            self._settle(gemm_compute_s, gemm_memory_s, compute_s, memory_s, overhead_s)
         clock = self.clock
 
         attention_s, attention_growth_s = compute_s / clock, compute_growth_s / clock
@@ -112,26 +109,45 @@ class Stepper:
         jump = Jump()
         jump.start_s = now_s
         jump.steps = steps
-        jump.first_s = max(gemm_compute_s / clock, gemm_memory_s) + attention_s + overhead_s
+        gemm_s = gemm_compute_s / clock
+        jump.first_s = first_s = (gemm_s if gemm_s > gemm_memory_s else gemm_memory_s) + attention_s + overhead_s
         jump.growth_s = attention_growth_s
         jump.compute_s = gemm_compute_s + compute_s
         jump.compute_growth_s = compute_growth_s
         jump.memory_s = gemm_memory_s + memory_s
         jump.memory_growth_s = memory_growth_s
-        gpus = self._spec.gpus
-        share = clock**power.exponent if clock < 1.0 else 1.0
-        jump.stepping_w = gpus * (power.idle_w + power.active_w * share)
-        jump.compute_w = gpus * power.compute_w * share / clock
-        jump.memory_w = gpus * power.memory_w
+        jump.stepping_w, jump.compute_w, jump.memory_w = self._watts
         jump.decodes = decodes
         jump.tokens = tokens
         jump.pieces = pieces
-        ideal = self._ideal
+        jump.ideal = self._ideal
         jump.ideal_gemm_s = ideal_gemm_s
-        decode_s, prefill_s = ideal.decode_attention_compute_s, ideal.prefill_attention_compute_s
-        jump.ideal_attention_compute_s = decode_s * contexts + prefill_s * pairs
-        jump.ideal_attention_compute_growth_s = decode_s * decodes + prefill_s * pair_growth
-        jump.ideal_attention_memory_s = ideal.attention_memory_s * read
-        jump.ideal_attention_memory_growth_s = ideal.attention_memory_s * read_growth
-        jump.end_s = now_s + steps * jump.first_s + attention_growth_s * (0.5 * steps * (steps - 1))
+        jump.contexts = contexts
+        jump.pairs = pairs
+        jump.pair_growth = pair_growth
+        jump.read = read
+        jump.read_growth = read_growth
+        jump.end_s = now_s + steps * first_s + attention_growth_s * (0.5 * steps * (steps - 1))
         return jump
+
+    def _settle(
+        self, gemm_compute_s: float, gemm_memory_s: float, compute_s: float, memory_s: float, overhead_s: float
+    ) -> None:
+        """Find the clock for a new batch, and what the instance draws at it by what it does."""
+        power = self._spec.power
+        limit = self.clock_lock if self.clock_lock < self.thermal_limit else self.thermal_limit
+        clock, self.cap_unmet = clock_under_cap(
+            self.cap_w, limit, power, gemm_compute_s, gemm_memory_s, compute_s, memory_s, overhead_s
+        )
+        if clock != self.clock:
+            self.clock = clock
+            self._watts = self._watts_at(clock)
+
+    def _watts_at(self, clock: float) -> tuple[float, float, float]:
+        gpus, power = self._spec.gpus, self._spec.power
+        share = clock**power.exponent
+        return (
+            gpus * (power.idle_w + power.active_w * share),
+            gpus * power.compute_w * share / clock,
+            gpus * power.memory_w,
+        )

@@ -20,6 +20,9 @@ from twin.serving.worker_spec import Progress, WorkerSpec
 #: What an instance reports to its owner: a prompt is done and its KV waits to be fetched, room is granted, all tokens are out.
 PREFILLED, RESERVED, FINISHED = "prefilled", "reserved", "finished"
 
+#: What a router takes for the length of an answer, which it cannot know.
+USUAL_ANSWER_TOKENS = 256
+
 
 class Worker:
     """An engine instance. Knows no clock: `advance(to_s)` plays what falls due, `next_change_s` says when that is.
@@ -37,12 +40,14 @@ class Worker:
         self.prefilling: deque[Request] = deque()
         self.joining: list[Request] = []
         self.running: dict[Request, None] = {}
-        self.backlog_tokens = 0
+        self.backlog_s = 0.0
         self.waiting_context_tokens = 0
         self.pinned_tokens = 0
         self.reserved = 0
         self.preemptions = 0
         self.stepper = Stepper(spec)
+        most = spec.max_batched_tokens
+        self._token_s = max(spec.cost.token_terms(most)[:2]) / most
         self._watermark_tokens = spec.kv_capacity_tokens // 100
         self._jump: Jump | None = None
         self._ends: list[tuple[int, int, Request]] = []
@@ -69,11 +74,28 @@ class Worker:
         longest = request.input_tokens + (0 if self.spec.role == "prefill" else request.output_tokens)
         return longest <= self.spec.kv_capacity_tokens - self._watermark_tokens
 
+    def expected_s(self, request: Request) -> float:
+        """About how long the request's prompt takes here, less what the prefix cache holds for it now."""
+        hit = 0
+        if request.shared_prefix_tokens:
+            hit = min(self.cache.peek(request.cache_key), request.shared_prefix_tokens, request.prompt_tokens - 1)
+        return self._prefill_s(request.prompt_tokens - hit, hit)
+
+    def _prefill_s(self, tokens: int, prefix: int) -> float:
+        return tokens * (self._token_s + self.spec.cost.prefill_attention_compute_s * (prefix + 0.5 * tokens))
+
+    @property
+    def work_s(self) -> float:
+        """Load as a router sees it: seconds of prompts still to compute, and of answers of usual length for what is decoded."""
+        contexts = self._context_sum + (self.waiting_context_tokens if self.spec.role == "decode" else 0)
+        return self.backlog_s + USUAL_ANSWER_TOKENS * self.spec.cost.attention_memory_s * contexts
+
     def submit(self, request: Request, now_s: float) -> None:
         """Queue a prompt. With `kv_elsewhere` set, the prompt's KV is on another instance and only room for it is asked:
         RESERVED in the outbox grants it, and `join` follows when the transfer is done."""
         if not request.kv_elsewhere:
-            self.backlog_tokens += request.prompt_tokens
+            request.expected_s = self.expected_s(request)
+            self.backlog_s += request.expected_s
         self.waiting_context_tokens += request.prompt_tokens
         self.waiting.append(request)
         if len(self.waiting) == 1 and (request.kv_elsewhere or not (self._jump and self._jump.full_chunks)):
@@ -247,7 +269,6 @@ class Worker:
             request.todo_tokens -= done
             request.energy_j += share_j * tokens
             self.attributed_j += share_j * tokens
-            self.backlog_tokens -= done
             self._prefill_tokens += done
             if request.todo_tokens == 0:
                 self.prefilling.popleft()
@@ -257,6 +278,8 @@ class Worker:
         request.generated += 1
         self._output_tokens += 1
         self._batch_version += 1
+        # Sums of floats drift; an instance without prompts has no backlog.
+        self.backlog_s = self.backlog_s - request.expected_s if self.prefilling or self.waiting else 0.0
         if request.first_token_s is None:
             request.first_token_s = now_s
         if request.generated >= request.output_tokens:
@@ -316,7 +339,8 @@ class Worker:
             request.kv_elsewhere = False
             self.preemptions += 1
             self.pinned_tokens -= request.context_tokens
-            self.backlog_tokens += request.prompt_tokens
+            request.expected_s = self._prefill_s(request.prompt_tokens, 0)
+            self.backlog_s += request.expected_s
             self.waiting_context_tokens += request.prompt_tokens
             self.waiting.appendleft(request)
 
@@ -346,7 +370,6 @@ class Worker:
                 request.prefill_worker = self.name
             request.done_tokens = hit
             request.todo_tokens = context - hit
-            self.backlog_tokens -= hit
             self.prefilling.append(request)
         self.cache.shrink_to(spec.kv_capacity_tokens - self.pinned_tokens)
         return True
