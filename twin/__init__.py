@@ -12,9 +12,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from twin.api import compare, load, open_run, run, sweep
+    from twin.api import InputError, Run, SimulationError, compare, load, open_run, run, sweep
 
-__all__ = ["compare", "load", "open_run", "run", "sweep"]
+__all__ = ["InputError", "Run", "SimulationError", "compare", "load", "open_run", "run", "sweep"]
 
 
 def __getattr__(name: str) -> Any:

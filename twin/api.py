@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from twin.analysis import Run, compare_summaries, open_run
+from twin.errors import InputError, SimulationError
 from twin.schema import LoadedScenario, Scenario, load_scenario
 
 if TYPE_CHECKING:
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 
     from twin.sweep import Study
 
-__all__ = ["compare", "load", "open_run", "run", "sweep"]
+__all__ = ["InputError", "Run", "SimulationError", "compare", "load", "open_run", "run", "sweep"]
 
 ScenarioLike = str | os.PathLike[str] | Scenario | Mapping[str, Any] | LoadedScenario
 
@@ -43,21 +45,29 @@ def run(
 
 def sweep(
     scenario: ScenarioLike,
-    over: Mapping[str, Sequence[object]],
+    over: Mapping[str, Iterable[object]],
     engine: Literal["local", "dask"] = "local",
     jobs: int | None = None,
     out: str | os.PathLike[str] | None = None,
     set: Mapping[str, object] | None = None,
     resume: bool = False,
 ) -> Study:
-    """Run a scenario at every combination of the values in `over` (dotted path -> values). `Study.frame` has a row a run."""
+    """Run a scenario at every combination of the values in `over` (dotted path -> values). `Study.frame` has a row a run.
+
+    A point that could not go on is a row with `status` "failed", and a warning. Raises InputError for what cannot be swept.
+    """
     from twin.sweep import run_sweep
 
-    return run_sweep(scenario, over, engine=engine, jobs=jobs, out=Path(out) if out is not None else None, set=set, resume=resume)
+    study = run_sweep(
+        scenario, over, engine=engine, jobs=jobs, out=Path(out) if out is not None else None, set=set, resume=resume
+    )
+    for failure in study.failures:
+        warnings.warn(failure, stacklevel=2)
+    return study
 
 
 def compare(a: Run | str | os.PathLike[str], b: Run | str | os.PathLike[str]) -> pd.DataFrame:
-    """Every figure of two summaries side by side: columns `a`, `b`, `delta`, `delta_frac`, a row a figure, largest change first."""
+    """Every figure of two summaries side by side: columns `a b delta delta_frac`, a row a figure, the largest change first."""
     import pandas as pd
 
     runs = [each if isinstance(each, Run) else open_run(os.fspath(each)) for each in (a, b)]
