@@ -5,16 +5,22 @@ from __future__ import annotations
 import json
 import shutil
 import xml.etree.ElementTree as ET
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from tiny_run import write_tiny
 
 from twin.cli.main import main
+from twin.sweeps import regression
+from twin.sweeps.pool import OnDone
+from twin.sweeps.task import Outcome, Task
+from twin.sweeps.worker import perform
 
 
 @pytest.fixture(scope="module")
 def accepted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two scenarios with their baselines, run for real in processes of their own."""
     folder = tmp_path_factory.mktemp("nightly")
     write_tiny(folder, "calm", rate="2 /s")
     write_tiny(folder, "busy", rate="8 /s")
@@ -23,8 +29,20 @@ def accepted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def folder(accepted: Path, tmp_path: Path) -> Path:
+def folder(accepted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy whose scenarios are run in this process, each content once."""
+    monkeypatch.setattr(regression, "perform_all", _perform_here)
     return Path(shutil.copytree(accepted, tmp_path / "nightly"))
+
+
+_done: dict[str, Outcome] = {}
+
+
+def _perform_here(tasks: Sequence[Task], jobs: int | None, on_done: OnDone | None) -> list[Outcome]:
+    for task in tasks:
+        if task.loaded.digest not in _done:
+            _done[task.loaded.digest] = perform(task)
+    return [_done[task.loaded.digest] for task in tasks]
 
 
 def baseline(folder: Path, name: str) -> dict:
@@ -33,6 +51,13 @@ def baseline(folder: Path, name: str) -> dict:
 
 def write_baseline(folder: Path, name: str, content: dict) -> None:
     (folder / "baselines" / f"{name}.json").write_text(json.dumps(content))
+
+
+def test_the_same_scenarios_in_fresh_processes_pass(accepted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["regress", str(accepted)]) == 0
+    said = capsys.readouterr()
+    assert said.out == "ok    busy\nok    calm\n2 of 2 passed\n"
+    assert "calm: ran" in said.err
 
 
 def test_a_baseline_is_the_summary_without_its_names(accepted: Path) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twin.errors import InputError
-from twin.sweep.axis import axes_of, folder_name, grid, parse_over, split_values
+from twin.sweeps.axis import axes_of, folder_name, grid, parse_over, split_values
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from twin.schema import LoadedScenario, Scenario, load_scenario
 if TYPE_CHECKING:
     import pandas as pd
 
-    from twin.sweep import Study
+    from twin.sweeps import Study
 
 __all__ = ["InputError", "Run", "SimulationError", "compare", "load", "open_run", "run", "sweep"]
 
@@ -56,7 +56,7 @@ def sweep(
 
     A point that could not go on is a row with `status` "failed", and a warning. Raises InputError for what cannot be swept.
     """
-    from twin.sweep import run_sweep
+    from twin.sweeps import run_sweep
 
     study = run_sweep(
         scenario, over, engine=engine, jobs=jobs, out=Path(out) if out is not None else None, set=set, resume=resume

@@ -38,9 +38,7 @@ UNITS: dict[str, dict[str, float]] = {
     },
     "flops": {**_scaled("FLOPS", _METRIC), **_scaled("FLOP/s", _METRIC)},
     "rate": {f"/{name}": 1 / seconds for name, seconds in _PER_TIME.items()},
-    "ramp": {
-        f"{prefix}W/{name}": scale / seconds for prefix, scale in _METRIC.items() for name, seconds in _PER_TIME.items()
-    },
+    "ramp": {f"{prefix}W/{name}": scale / seconds for prefix, scale in _METRIC.items() for name, seconds in _PER_TIME.items()},
     "temperature": {"C": 1.0, "°C": 1.0},
     "temperature_difference": {"K": 1.0},
     "mass_flow": {"kg/s": 1.0, "kg/min": 1 / 60, "kg/h": 1 / 3600},

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from twin.analysis import Change, JUnitCase, write_junit
 from twin.errors import InputError
-from twin.sweep.regression import Verdict, check_folder
+from twin.sweeps.regression import Verdict, check_folder
 from twin.units import format_duration
 
 if TYPE_CHECKING:
-    from twin.sweep.task import Outcome
+    from twin.sweeps.task import Outcome
 
 #: Differences of one scenario that are printed; the JSON and the JUnit file have all.
 _SHOWN = 12

@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twin.sweep import parse_over, run_sweep
+from twin.sweeps import parse_over, run_sweep
 from twin.units import format_duration
 
 if TYPE_CHECKING:
-    from twin.sweep.study import Study
-    from twin.sweep.task import Outcome
+    from twin.sweeps.study import Study
+    from twin.sweeps.task import Outcome
 
 #: Columns for people: heading, column of the frame, factor, decimals.
 _SHOWN = (
@@ -41,7 +41,7 @@ def sweep_command(
     codes = [0]
 
     def ended(index: int, count: int, run: Mapping[str, Any], outcome: Outcome | None) -> None:
-        from twin.sweep.study import said
+        from twin.sweeps.study import said
 
         codes.append(1 if run["status"] == "limits broken" else 0 if outcome is None else outcome.exit_code)
         how = "kept" if outcome is None else f"{run['status']} in {format_duration(outcome.wall_s)}"

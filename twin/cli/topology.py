@@ -142,10 +142,10 @@ def _graphml(topology: Topology, catalog: Catalog) -> str:
 
     from twin.fabric import site_graph
 
-    whole = nx.Graph(name=topology.name)
+    whole: nx.Graph[str] = nx.Graph(name=topology.name)
     for site in topology.sites:
         graph = site_graph(site, catalog)
-        nx.set_edge_attributes(graph, "network", "carries")
+        nx.set_edge_attributes(graph, {edge: "network" for edge in graph.edges}, "carries")
         chain = [f"feed/{site.feed.name}", "transformer", "ups"]
         for name, role, rated_w in zip(
             chain,

@@ -34,6 +34,7 @@ class Dispatcher:
         self._by_name: dict[str, Station] = {}
         self._entry: list[Worker] = []
         self._decoders: list[Worker] = []
+        self._smallest: list[Worker] = []
         self._homes: dict[int, Worker] = {}
         self._gates: dict[str, deque[Request]] = {}
         self._releasing: dict[int, Request] = {}
@@ -45,12 +46,15 @@ class Dispatcher:
         self._stations[worker] = station
         self._by_name[worker.name] = station
         (self._decoders if worker.spec.role == "decode" else self._entry).append(worker)
+        held = [pool for pool in (self._entry, self._decoders) if pool]
+        self._smallest = [min(pool, key=lambda w: w.spec.kv_capacity_tokens) for pool in held]
 
     def can_serve(self, request: Request) -> bool:
-        """Whether the site's instances can hold the request at its longest."""
-        return any(w.can_hold(request) for w in self._entry) and (
-            not self._decoders or any(w.can_hold(request) for w in self._decoders)
-        )
+        """Whether each of the site's instances that a router may choose can hold the request at its longest."""
+        for worker in self._smallest:
+            if not worker.can_hold(request):
+                return False
+        return True
 
     def accept(self, request: Request) -> None:
         """Take a call in for good: it will be finished, or still here at the horizon."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain, count
@@ -85,7 +86,14 @@ class Simulation:
             self._announce(site)
             site.plant.begin()
         self._next_arrival()
-        self._clock.run(self._scenario.horizon)
+        # Nothing in the request path makes reference cycles, so the collector would only look, again and again.
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            self._clock.run(self._scenario.horizon)
+        finally:
+            if collecting:
+                gc.enable()
         for site in self._sites:
             site.plant.finish()
             self._book_unfinished(site)

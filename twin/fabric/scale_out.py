@@ -9,7 +9,7 @@ from twin.fabric.plan import FabricPlan
 
 def switch_graph(plan: FabricPlan) -> nx.Graph:
     """The switches alone: nodes `leaf/i`, `spine/j`, `core/k` with `role`, edges with the number of parallel `links`."""
-    graph = nx.Graph(kind=plan.kind)
+    graph: nx.Graph[str] = nx.Graph(kind=plan.kind)
     graph.add_nodes_from((f"leaf/{i}" for i in range(plan.leaves)), role="leaf")
     graph.add_nodes_from((f"spine/{i}" for i in range(plan.spines)), role="spine")
     graph.add_nodes_from((f"core/{i}" for i in range(plan.cores)), role="core")

@@ -14,7 +14,7 @@ def scale_up_graph(gpus: int, switches: int, gpu_bytes_per_s: float) -> nx.Graph
     """
     if gpus < 1 or switches < 1 or not gpu_bytes_per_s > 0:
         raise InputError(f"a scale-up domain of {gpus} GPUs and {switches} switches at {gpu_bytes_per_s:g} B/s is impossible")
-    graph = nx.Graph(kind="scale_up")
+    graph: nx.Graph[str] = nx.Graph(kind="scale_up")
     graph.add_nodes_from((f"gpu/{i}" for i in range(gpus)), role="gpu")
     for j in range(switches):
         graph.add_node(f"nvswitch/{j}", role="nvswitch")

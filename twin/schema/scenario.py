@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, JsonValue, model_serializer, model_validator, WithJsonSchema
+from pydantic import BeforeValidator, Field, JsonValue, WithJsonSchema, model_serializer, model_validator
 
 from twin.schema.base import CatalogName, Count, FieldError, Model, Name, PluginName
 from twin.schema.quantities import (

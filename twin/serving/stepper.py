@@ -30,12 +30,14 @@ class Stepper:
         self._terms: dict[int, tuple[float, float, float, float]] = {}
         self._settled_for: Batch | None = None
         self.clock = 1.0
-        self._watts = self._watts_at(1.0)
+        self._watts = self._full_watts = self._watts_at(1.0)
         self.clock_lock = 1.0
         self.thermal_limit = 1.0
         self.cap_w = spec.power.tdp_w
         #: The cap asks for less than the lowest clock draws; a policy is told, nothing is pretended.
         self.cap_unmet = False
+        self._free = True
+        self._cap_total_w = spec.gpus * self.cap_w
 
     def set_power(self, clock_lock: float | None, cap_w: float | None, thermal_limit: float | None) -> None:
         """Change the clock lock (relative), the cap per GPU (W) or the die's limit (relative); None leaves one as it is.
@@ -49,6 +51,8 @@ class Stepper:
             self.cap_w = min(cap_w, self._spec.power.tdp_w)
         if thermal_limit is not None:
             self.thermal_limit = min(1.0, max(floor, thermal_limit))
+        self._free = self.clock_lock == 1.0 and self.thermal_limit == 1.0
+        self._cap_total_w = self._spec.gpus * self.cap_w
         self._settled_for = None
 
     def terms(self, tokens: int) -> tuple[float, float, float, float]:
@@ -95,7 +99,13 @@ class Stepper:
 
         if self._settled_for != batch:
             self._settled_for = batch
-            self._settle(gemm_compute_s, gemm_memory_s, compute_s, memory_s, overhead_s)
+            # At full clock and below the cap, which is the rule, there is nothing to find.
+            full_s = (gemm_compute_s if gemm_compute_s > gemm_memory_s else gemm_memory_s) + overhead_s
+            full_s += compute_s if compute_s > memory_s else memory_s
+            stepping_w, compute_w, memory_w = self._full_watts
+            drawn_j = compute_w * (gemm_compute_s + compute_s) + memory_w * (gemm_memory_s + memory_s)
+            if not (self._free and self.clock == 1.0 and stepping_w * full_s + drawn_j <= self._cap_total_w * full_s):
+                self._settle(gemm_compute_s, gemm_memory_s, compute_s, memory_s, overhead_s)
         clock = self.clock
 
         attention_s, attention_growth_s = compute_s / clock, compute_growth_s / clock

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from twin.analysis import Run, open_run
 from twin.errors import InputError, did_you_mean
-from twin.sweep.axis import value_text
-from twin.sweep.figures import main_figures
+from twin.sweeps.axis import value_text
+from twin.sweeps.figures import main_figures
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,7 +66,7 @@ class Study:
     def plot(self, x: str, y: str, by: str | None = None) -> Axes:
         """Figure `y` over the swept key `x`, a line for each value of `by`; where `seed` is swept as well, the mean over seeds
         with every run as a dot. Raises InputError for a column that is not there, or another swept key left unsaid."""
-        from twin.sweep.plot import plot_study
+        from twin.sweeps.plot import plot_study
 
         known = [*self.swept, *self.frame.select_dtypes("number").columns]
         for column, allowed in ((x, known), (y, known), (by, [*known, *self.swept])):

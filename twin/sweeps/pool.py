@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from twin.errors import InputError
-from twin.sweep.task import Outcome, Task
+from twin.sweeps.task import Outcome, Task
 
 #: How long a worker may take to give up its run and clean up behind it.
 _GRACE_S = 15.0
@@ -111,7 +111,7 @@ class _Worker:
 
     def _start(self) -> None:
         # The same import path as ours, wherever twin and its plug-ins came from.
-        code = f"import sys; sys.path[:] = {sys.path!r}; from twin.sweep.worker import serve; serve()"
+        code = f"import sys; sys.path[:] = {sys.path!r}; from twin.sweeps.worker import serve; serve()"
         # A process group of its own: an interrupt from the terminal reaches us alone, and we stop the workers in order.
         self._process = subprocess.Popen(
             [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, process_group=0

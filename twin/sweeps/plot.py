@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 
 from twin.analysis import style
 from twin.analysis.axes import label_right
-from twin.sweep.axis import value_text
+from twin.sweeps.axis import value_text
 from twin.units import SI_UNIT, UNITS, UnitError, parse_quantity
 
 _QUANTITY = re.compile(r"\s*([+-]?[\d.]+(?:[eE][+-]?\d+)?)\s*([^\d\s].*?)\s*$")

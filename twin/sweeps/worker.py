@@ -11,7 +11,7 @@ import traceback
 from types import FrameType
 
 from twin.errors import TwinError
-from twin.sweep.task import Outcome, Task
+from twin.sweeps.task import Outcome, Task
 
 BUG, STOPPED = 70, 143
 
