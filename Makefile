@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run install test lint types imports check bench nightly accuracy clean
+.PHONY: run install test lint types imports check bench nightly docs readme clean
 
 run: install
 	$(BIN)/twin run scenarios/curtail_80.yaml
@@ -39,6 +39,17 @@ bench: install
 nightly: install
 	$(BIN)/python -m pytest -m slow
 	$(BIN)/twin regress scenarios/nightly
+
+# Tables in docs/ that repeat the code, and the editors' schemas.
+docs: install
+	$(BIN)/python tools/docs_tables.py
+	$(BIN)/twin check --write-schemas docs/schemas
+
+# The README's picture and numbers, from runs made for it.
+readme: install
+	$(BIN)/twin run scenarios/curtail_80.yaml --out runs/readme_ladder
+	$(BIN)/twin run scenarios/curtail_80.yaml --set control.policy=uniform_cap --out runs/readme_cap
+	$(BIN)/python tools/readme.py runs/readme_ladder runs/readme_cap
 
 clean:
 	rm -rf $(VENV) runs studies build *.egg-info

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture
 def shared_data() -> Callable[[str], Path]:
-    """Path of a measured data file outside the project (folder TWIN_DATA, else ../shared/data); the test skips where it is absent."""
+    """Path of a measured data file outside the project (TWIN_DATA, else ../shared/data); the test skips where it is absent."""
 
     def find(relative: str) -> Path:
         path = Path(os.environ.get("TWIN_DATA", ROOT.parent / "shared" / "data")) / relative

@@ -17,6 +17,7 @@ from synthetic_run import SMALL_REQUESTS, power_row, request_row, small_totals, 
 
 from twin.analysis import GridEventRecord, TierObjectives, summarise
 from twin.analysis.service import Requests, distribution
+from twin.analysis.summary import sampling_error_frac
 from twin.errors import InputError
 from twin.recording import RunDirectory
 
@@ -35,6 +36,7 @@ def test_every_request_is_accounted_for(summary: dict[str, Any]) -> None:
         "rejected": 1,
         "lost": 0,
         "represent": 2,
+        "sampling_error_frac": None,  # no session of the small run has a token
     }
     assert summary["invariants"] == {"nothing_lost": True, "energy_balanced": True}
 
@@ -257,3 +259,13 @@ def test_met_requests_are_judged_and_finished(tmp_path_factory: pytest.TempPathF
 def test_summary_file_holds_what_summarise_returned(tmp_path: Path) -> None:
     returned = write_small_run(tmp_path / "run")
     assert json.loads((tmp_path / "run" / "summary.json").read_text()) == returned
+
+
+def test_the_sampling_error_of_thinned_sessions_by_hand(tmp_path: Path) -> None:
+    with RunDirectory.create(tmp_path / "run") as output:
+        for number, tokens in enumerate((300, 400)):
+            output.writer("sessions").append((number, "a", "free", 0.0, 1.0, 1, 0, 0.0, tokens, "completed"))
+        output.close_tables()
+        assert sampling_error_frac(output.path, 2) == pytest.approx(math.sqrt(0.5) * 500 / 700)
+        assert sampling_error_frac(output.path, 4) == pytest.approx(math.sqrt(0.75) * 500 / 700)
+        assert sampling_error_frac(output.path, 1) == 0.0

@@ -201,6 +201,7 @@ def test_an_interrupt_keeps_finished_runs_and_resume_does_the_rest(scenario: Pat
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=30)
     assert process.returncode == 130
+    assert "--resume does the rest" in said
     assert "Traceback" not in said
     assert sorted(os.listdir(tmp_path / "s")) == ["000-horizon=10_s", "study.json"]
     study = open_study(tmp_path / "s")

@@ -73,7 +73,9 @@ SI_UNIT = {
     "money_per_energy": "USD/J",
 }
 
-_QUANTITY = re.compile(r"^\s*([+-]?(?:\d[\d_,]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([^\d\s].*?)?\s*$")
+#: A number, with commas between thousands only ("1,200 kW", never the decimal comma of "1,5 kW"), and a unit.
+_NUMBER = r"[+-]?(?:\d{1,3}(?:,\d{3})+(?:\.\d*)?|\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+_QUANTITY = re.compile(rf"^\s*({_NUMBER})\s*([^\d\s,].*?)?\s*$")
 
 
 def parse_quantity(text: object, dimension: str) -> float:
@@ -84,25 +86,27 @@ def parse_quantity(text: object, dimension: str) -> float:
     """
     units = UNITS[dimension]
     if isinstance(text, bool) or not isinstance(text, str | int | float):
-        raise UnitError(f"expected a {_spoken(dimension)} such as {_example(dimension)!r}, not {text!r}")
+        raise UnitError(f"expected {_spoken(dimension)} such as {_example(dimension)!r}, not {text!r}")
     if isinstance(text, int | float):
         if dimension == "fraction":
             return _finite(float(text), text)
         raise UnitError(f"the unit is missing: write {text:g} with one, such as {_example(dimension)!r}")
     match = _QUANTITY.match(text)
     if not match:
-        raise UnitError(f"{text!r} is not a {_spoken(dimension)}; write it such as {_example(dimension)!r}")
+        raise UnitError(f"{text!r} is not {_spoken(dimension)}; write it such as {_example(dimension)!r}")
     number = _finite(float(match[1].replace("_", "").replace(",", "")), text)
     unit = match[2]
     if unit is None:
         if dimension == "fraction":
             return number
         raise UnitError(f"the unit is missing: write {text} with one, such as {_example(dimension)!r}")
+    if dimension == "fraction" and unit in units:
+        return number / 100.0  # not times 0.01: 70 % is 0.7 to the last bit
     if unit in units:
         return number * units[unit]
     owner = next((d for d, table in UNITS.items() if unit in table), None)
     if owner is not None:
-        raise UnitError(f"{text!r} is a {_spoken(owner)}, but a {_spoken(dimension)} is due, such as {_example(dimension)!r}")
+        raise UnitError(f"{text!r} is {_spoken(owner)}, but {_spoken(dimension)} is due, such as {_example(dimension)!r}")
     raise UnitError(f"unknown unit {unit!r}{did_you_mean(unit, units)}")
 
 
@@ -113,7 +117,8 @@ def _finite(number: float, text: object) -> float:
 
 
 def _spoken(dimension: str) -> str:
-    return dimension.replace("_", " ")
+    name = dimension.replace("_", " ")
+    return name if dimension in ("bytes", "flops") else f"an {name}" if name[0] in "aeiou" else f"a {name}"
 
 
 _EXAMPLES = {
@@ -154,8 +159,9 @@ def format_si(value: float, unit: str, digits: int = 4) -> str:
 
 def format_duration(seconds: float) -> str:
     """Seconds as people say them: '1 h 05 min', '12.3 s', '45 ms'."""
-    if seconds >= 3600:
-        return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02d} min"
-    if seconds >= 60:
-        return f"{int(seconds // 60)} min {seconds % 60:02.0f} s"
+    whole = round(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    if whole >= 60:
+        return f"{whole // 60} min {whole % 60:02d} s"
     return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"

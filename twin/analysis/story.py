@@ -152,6 +152,9 @@ def _kept(summary: dict[str, Any]) -> Paragraph:
         if broken:
             said.append(f"Broken: {_listed([name.replace('_', ' ') for name in broken])}.")
         return Paragraph("Something that must hold did not", tuple(said), "bad")
+    if r["represent"] > 1:
+        error = "" if r["sampling_error_frac"] is None else f": rates carry a sampling error of about {_percent(r['sampling_error_frac'])}"
+        counted += f" Each stands for {r['represent']}{error}."
     return Paragraph("Nothing was lost", (counted, f"All {len(summary['invariants'])} invariants held."), "good")
 
 

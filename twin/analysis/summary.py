@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from twin.analysis.columns import TableColumns
 from twin.analysis.curtailment import curtailment
 from twin.analysis.service import LATENCIES, Requests, distribution
 from twin.analysis.totals import RunTotals, SiteEnergy
@@ -27,7 +28,7 @@ _ENERGIES = ("utility_j", "it_j", "cooling_j", "conversion_loss_j", "shelf_loss_
 def summarise(run_dir: Path, totals: RunTotals) -> dict[str, Any]:
     """The summary of the run whose closed tables stand in `run_dir`. Raises InputError if a table is missing."""
     requests = Requests(run_dir, totals.tiers, totals.horizon_s)
-    counts = _counts(requests, totals)
+    counts = _counts(run_dir, requests, totals)
     summary: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "scenario": totals.scenario,
@@ -48,10 +49,24 @@ def summarise(run_dir: Path, totals: RunTotals) -> dict[str, Any]:
     return summary
 
 
-def _counts(requests: Requests, totals: RunTotals) -> dict[str, int]:
+def _counts(run_dir: Path, requests: Requests, totals: RunTotals) -> dict[str, Any]:
     counts = {outcome: int(np.count_nonzero(requests.outcome.are(outcome))) for outcome in tables.OUTCOMES}
     lost = totals.requests_arrived - sum(counts.values())
-    return {"total": totals.requests_arrived, **counts, "lost": lost, "represent": totals.represent}
+    represent = {"represent": totals.represent, "sampling_error_frac": sampling_error_frac(run_dir, totals.represent)}
+    return {"total": totals.requests_arrived, **counts, "lost": lost, **represent}
+
+
+def sampling_error_frac(run_dir: Path, represent: int) -> float | None:
+    """Relative standard error of the factory's token rate that comes from simulating one session in `represent`; 0 for all.
+
+    A rate scaled up from a random one in n has the variance (n - 1) times the sum over all sessions of tokens squared
+    (Horvitz and Thompson 1952), estimated from those simulated: sqrt((n - 1) / n) sqrt(sum t^2) / sum t. None without tokens.
+    """
+    if represent == 1:
+        return 0.0
+    tokens = TableColumns(run_dir, "sessions").integers("tokens").astype(float)
+    total = float(tokens.sum())
+    return math.sqrt((represent - 1) / represent * float((tokens**2).sum())) / total if total else None
 
 
 def _service(requests: Requests, totals: RunTotals) -> dict[str, Any]:

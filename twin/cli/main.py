@@ -52,7 +52,7 @@ def pairs(given: list[str] | None) -> dict[str, object]:
 
 def parser() -> argparse.ArgumentParser:
     """The command line. Data goes to stdout, narration and progress to stderr."""
-    top = argparse.ArgumentParser(prog="twin", description="A digital twin of an AI factory: run it, bend it, read what happened.")
+    top = argparse.ArgumentParser(prog="twin", description="A digital twin of an AI factory: run it, bend it, see what happens.")
     top.add_argument("--version", action="store_true", help="print the version and leave")
     top.set_defaults(call=_bare)
     commands = top.add_subparsers(metavar="COMMAND", title="commands")
@@ -78,7 +78,9 @@ def parser() -> argparse.ArgumentParser:
 
     sweep = commands.add_parser("sweep", help="run a scenario at every combination of values")
     _scenario(sweep)
-    sweep.add_argument("--over", action="append", required=True, metavar="PATH=V1,V2,...", help="values of one key; may be repeated")
+    sweep.add_argument(
+        "--over", action="append", required=True, metavar="PATH=V1,V2,...", help="values of a key; may be repeated"
+    )
     sweep.add_argument("--engine", default="local", choices=["local"], help="processes of this machine")
     sweep.add_argument("--jobs", type=int, metavar="N", help="runs at once (default: one for each core)")
     sweep.add_argument("--out", type=Path, metavar="DIR", help="where the study goes (default: studies/NAME-HASH)")
@@ -185,7 +187,9 @@ def _new(options: argparse.Namespace) -> int:
 def _sweep(options: argparse.Namespace) -> int:
     from twin.cli.sweep import sweep_command
 
-    return sweep_command(options.scenario, pairs(options.set), options.over, options.jobs, options.out, options.resume, options.json)
+    return sweep_command(
+        options.scenario, pairs(options.set), options.over, options.jobs, options.out, options.resume, options.json
+    )
 
 
 def _compare(options: argparse.Namespace) -> int:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from twin.sweeps.study import Study
     from twin.sweeps.task import Outcome
 
+INTERRUPTED = 130
+
 #: Columns for people: heading, column of the frame, factor, decimals.
 _SHOWN = (
     ("tokens/s", "output_tokens_per_s", 1.0, 0),
@@ -36,7 +38,7 @@ def sweep_command(
     resume: bool,
     as_json: bool,
 ) -> int:
-    """Sweep and print the table. Returns 0, 1 where a run broke a limit, or the code of the worst error of a point."""
+    """Sweep and print the table. Returns 0, 1 where a run broke a limit, the code of the worst error of a point, or 130."""
     began = time.perf_counter()
     codes = [0]
 
@@ -49,7 +51,11 @@ def sweep_command(
         for line in (run["error"] or "").splitlines():
             print(f"    {line}", file=sys.stderr)
 
-    study = run_sweep(scenario, parse_over(over), jobs=jobs, out=out, set=overrides, resume=resume, on_point=ended)
+    try:
+        study = run_sweep(scenario, parse_over(over), jobs=jobs, out=out, set=overrides, resume=resume, on_point=ended)
+    except KeyboardInterrupt:
+        print("interrupted: finished runs are kept, and the same command with --resume does the rest", file=sys.stderr)
+        return INTERRUPTED
     if as_json:
         print(json.dumps({"study": str(study.path), "runs": _rows(study)}, indent=2, ensure_ascii=False, allow_nan=False))
     else:

@@ -145,7 +145,7 @@ def _graphml(topology: Topology, catalog: Catalog) -> str:
     whole: nx.Graph[str] = nx.Graph(name=topology.name)
     for site in topology.sites:
         graph = site_graph(site, catalog)
-        nx.set_edge_attributes(graph, {edge: "network" for edge in graph.edges}, "carries")
+        nx.set_edge_attributes(graph, dict.fromkeys(graph.edges, "network"), "carries")
         chain = [f"feed/{site.feed.name}", "transformer", "ups"]
         for name, role, rated_w in zip(
             chain,

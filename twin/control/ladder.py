@@ -56,20 +56,28 @@ class LadderSettings:
 
 
 def token_loss(pool: PoolState, clock: float, site_tokens_per_s: float, tpot_objective_s: float | None) -> float:
-    """Good output tokens per second that a pool at `clock` costs the site, against full clock.
+    """Good output tokens per second that a pool at `clock` costs the site; differences between clocks are what counts.
 
     A prefill pool costs tokens once its work does not fit the comfortable share of its time. Decoding is paced by demand:
     slower steps mean a larger batch, and cost tokens once that batch exceeds what is allowed or the time per token nears the
-    tightest objective. Below that slowness costs no token, only patience, for which a hundredth is charged.
+    tightest objective. Below that slowness costs patience, not tokens: a queue of utilization / (1 - utilization) before
+    prefill (M/M/1), the share of its objective that the time per token takes in decode, a hundredth of the tokens for each.
     """
     full_s, slow_s = pool.step_s(1.0), pool.step_s(clock)
     if slow_s == 0:
         return 0.0
-    needed = pool.busy_at(clock) if pool.role == "prefill" else pool.sequences_frac * slow_s / pool.step_s(pool.clock)
-    lost = max(0.0, 1 - COMFORT_BUSY / needed) if needed > 0 else 0.0
-    if pool.role != "prefill" and tpot_objective_s is not None:
-        lost = max(lost, 1 - COMFORT_TPOT * tpot_objective_s / slow_s)
-    return (lost + 0.01 * (1 - full_s / slow_s)) * site_tokens_per_s
+    if pool.role == "prefill":
+        needed = pool.busy_at(clock)
+        lost = max(0.0, 1 - COMFORT_BUSY / needed) if needed > 0 else 0.0
+        comfortable = min(needed, COMFORT_BUSY)
+        patience = comfortable / (1 - comfortable)
+    else:
+        needed = pool.sequences_frac * slow_s / pool.step_s(pool.clock)
+        lost = max(0.0, 1 - COMFORT_BUSY / needed) if needed > 0 else 0.0
+        if tpot_objective_s is not None:
+            lost = max(lost, 1 - COMFORT_TPOT * tpot_objective_s / slow_s)
+        patience = slow_s / (tpot_objective_s if tpot_objective_s is not None else full_s)
+    return (lost + 0.01 * patience) * site_tokens_per_s
 
 
 def slow_down(seen: Observation, clocks: dict[str, float], need_w: float, floor: float) -> tuple[dict[str, float], float]:
@@ -78,7 +86,7 @@ def slow_down(seen: Observation, clocks: dict[str, float], need_w: float, floor:
     Greedy by tokens lost per watt saved; exact where each pool's loss per watt grows as its clock falls.
     """
     # A lock above the clock that the GPU's own limit allows holds nothing back.
-    clocks = {pool.name: min(clocks[pool.name], ceil(pool.clock / CLOCK_STEP) * CLOCK_STEP) for pool in seen.pools}
+    clocks = {pool.name: min(clocks[pool.name], round(ceil(pool.clock / CLOCK_STEP) * CLOCK_STEP, 6)) for pool in seen.pools}
     rate = sum(pool.output_tokens_per_s for pool in seen.pools)
     tpot_s = min((t.tpot_objective_s for t in seen.tiers if t.tpot_objective_s is not None), default=None)
     ratio = seen.overhead_ratio
@@ -86,10 +94,8 @@ def slow_down(seen: Observation, clocks: dict[str, float], need_w: float, floor:
     while need_w > 0:
         best: tuple[float, str, float, float] | None = None
         for name, pool in pools.items():
-            lower = round(clocks[name] - CLOCK_STEP, 6)
-            if lower < max(floor, pool.clock_min) - 1e-9:
-                continue
-            saved_w = (pool.power_at(clocks[name]) - pool.power_at(lower)) * ratio
+            lower, saved_w = _next_lower(pool, clocks[name], max(floor, pool.clock_min))
+            saved_w *= ratio
             if saved_w <= 0:
                 continue
             price = (token_loss(pool, lower, rate, tpot_s) - token_loss(pool, clocks[name], rate, tpot_s)) / saved_w
@@ -100,6 +106,19 @@ def slow_down(seen: Observation, clocks: dict[str, float], need_w: float, floor:
         clocks[best[1]] = best[2]
         need_w -= best[3]
     return clocks, max(0.0, need_w)
+
+
+def _next_lower(pool: PoolState, clock: float, floor: float) -> tuple[float, float]:
+    """The nearest clock below `clock` at which the pool draws less, and the GPU watts saved; (`clock`, 0) if there is none.
+
+    Just below the clock that the TDP leaves, a pool may draw more: as many watts, for longer.
+    """
+    lower = clock
+    while (lower := round(lower - CLOCK_STEP, 6)) >= floor - 1e-9:
+        saved_w = pool.power_at(clock) - pool.power_at(lower)
+        if saved_w > 0:
+            return lower, saved_w
+    return clock, 0.0
 
 
 def speed_up(seen: Observation, clocks: dict[str, float], room_w: float) -> dict[str, float]:
@@ -148,6 +167,8 @@ class Ladder:
         """Climb while the load exceeds what it may be, step back down when there is room."""
         if not self._clocks:
             self._clocks = {pool.name: 1.0 for pool in seen.pools}
+        if seen.event is not None:
+            self._last_rise_s = seen.time_s  # the way back is measured from the end of the event
         load_w = self._load_w(seen)
         budget_w = seen.limit_ahead_w * (1 - self._settings.margin_frac)
         commands = self._battery_order(seen)

@@ -38,12 +38,15 @@ class UniformCap:
         self._settings = settings
         self._cap_w: float | None = None
         self._last_s = float("-inf")
+        self._event_s = float("-inf")
 
     def decide(self, seen: Observation) -> list[Command]:
         """A cap when the meter is above, or well below, what it may draw."""
         tdp_w = max(pool.tdp_w for pool in seen.pools)
         floor_w = max(pool.cap_min_w for pool in seen.pools)
         budget_w = seen.limit_ahead_w * (1 - self._settings.margin_frac)
+        if seen.event is not None:
+            self._event_s = seen.time_s
         if seen.time_s - self._last_s < self._settings.cap_delay_s + seen.step_s:
             return []
         excess_w = (seen.utility_w - budget_w) / seen.overhead_ratio
@@ -54,8 +57,10 @@ class UniformCap:
             reason = f"meter at {seen.utility_w / 1e3:.0f} kW, may draw {budget_w / 1e3:.0f} kW"
         elif self._cap_w is not None:
             # Rising power per minute is limited; below the limit the cap creeps up until it no longer binds.
-            elapsed_s = seen.time_s - self._last_s
-            rise_w = self._settings.ramp_back_frac_per_min * seen.contract_w * min(elapsed_s, 60.0) / 60.0
+            elapsed_s = min(60.0, seen.time_s - max(self._last_s, self._event_s))
+            if seen.event is not None:
+                elapsed_s = min(60.0, seen.time_s - self._last_s)
+            rise_w = self._settings.ramp_back_frac_per_min * seen.contract_w * elapsed_s / 60.0 / seen.overhead_ratio
             rise_w = min(rise_w, -excess_w)
             new_w = min(tdp_w, cap_w + rise_w / sum(pool.gpus for pool in seen.pools))
             reason = f"room of {-excess_w / 1e3:.0f} kW below the limit"

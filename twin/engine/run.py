@@ -10,8 +10,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from twin.analysis import summarise
 from twin.analysis.report import write_report
 from twin.engine.simulation import OnProgress, Simulation
@@ -42,7 +40,7 @@ def run_scenario(loaded: LoadedScenario, out: Path | None = None, on_progress: O
     scenario = loaded.scenario
     started = time.time()
     with RunDirectory.create(out if out is not None else Path("runs") / run_directory_name(loaded)) as output:
-        output.write_text("scenario.resolved.yaml", yaml.safe_dump(loaded.resolved, sort_keys=False, allow_unicode=True))
+        output.write_text("scenario.resolved.yaml", loaded.to_yaml())
         totals = Simulation(scenario, output, on_progress).run()
         output.close_tables()
         simulated = time.time()

@@ -24,6 +24,7 @@ from twin.errors import InputError, SimulationError
 from twin.recording import RunDirectory
 from twin.rng import stream
 from twin.schema.scenario import Scenario
+from twin.units import format_si
 from twin.workload import Session
 
 #: Called as the run goes with the simulated time and the requests finished.
@@ -126,7 +127,7 @@ class Simulation:
     def _announce(self, site: _Site) -> None:
         """Put what the utility does into the record when it happens."""
         for event in site.runtime.feed.events:
-            level = f"{event.target_w / 1e3:.0f} kW"
+            level = format_si(event.target_w, "W")
             for time_s, kind, detail in (
                 (event.announced_s, "target_announced", f"{level} from {event.start_s:g} s to {event.end_s:g} s"),
                 (event.start_s, "target_start", f"ramp to {level} until {event.ramp_end_s:g} s"),

@@ -125,7 +125,8 @@ def _room(pools: list[tuple[int, Pool]], groups: list[RackGroup], catalog: Catal
             asked = sum(pool.instances * pool.parallelism.gpus for _, pool in pools)
             yield (
                 ("serving", "pools", p, "instances"),
-                f"{left} of {pool.instances} instances of {pool.parallelism.gpus} GPUs find no room in {', '.join(group.name for group in groups)}: "
+                f"{left} of {pool.instances} instances of {pool.parallelism.gpus} GPUs find no room in "
+                f"{', '.join(group.name for group in groups)}: "
                 f"its pools ask for {asked} GPUs and it has {total} in scale-up domains of {domain}",
             )
 
