@@ -57,9 +57,8 @@ class UniformCap:
             reason = f"meter at {seen.utility_w / 1e3:.0f} kW, may draw {budget_w / 1e3:.0f} kW"
         elif self._cap_w is not None:
             # Rising power per minute is limited; below the limit the cap creeps up until it no longer binds.
-            elapsed_s = min(60.0, seen.time_s - max(self._last_s, self._event_s))
-            if seen.event is not None:
-                elapsed_s = min(60.0, seen.time_s - self._last_s)
+            since_s = self._last_s if seen.event is not None else max(self._last_s, self._event_s)
+            elapsed_s = min(60.0, seen.time_s - since_s)
             rise_w = self._settings.ramp_back_frac_per_min * seen.contract_w * elapsed_s / 60.0 / seen.overhead_ratio
             rise_w = min(rise_w, -excess_w)
             new_w = min(tdp_w, cap_w + rise_w / sum(pool.gpus for pool in seen.pools))

@@ -53,11 +53,12 @@ def step_times(
         if upcoming > horizon_s - 1e-9:
             yield StepTime(horizon_s, True, True, False)
             return
+        at_mark = False
+        while marks and marks[0] <= upcoming + 1e-9:
+            # Of times that are one, the last boundary counts: what ends or begins there has done so when the next step begins.
+            upcoming, at_mark = max(upcoming, marks.pop(0)), True
         due = [candidate <= upcoming + 1e-9 for candidate in candidates]
         counts = [n + is_due for n, is_due in zip(counts, due, strict=True)]
-        at_mark = bool(marks) and marks[0] <= upcoming + 1e-9
-        while marks and marks[0] <= upcoming + 1e-9:
-            marks.pop(0)
         yield StepTime(upcoming, due[0] or at_mark, due[1], due[2])
 
 
