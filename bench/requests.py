@@ -1,4 +1,4 @@
-"""What a request costs: one engine instance, 512 input and 128 output tokens, Poisson arrivals at 6 per second, all tables written.
+"""What a request costs: one engine instance, 512 input and 128 output tokens, Poisson at 6 per second, all tables written.
 
 The cost is given in bare SimPy timeouts timed in the same process, so that the figure means the same on any machine: a
 request of the whole twin (worker, power, plant, control, tables) against N naked events.

@@ -15,6 +15,7 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from twin.catalog import load_catalog
 from twin.recording import EVENT_KINDS, TABLES
 from twin.schema.quantities import Quantity
 from twin.schema.scenario import Scenario
@@ -57,8 +58,21 @@ def topology_keys() -> str:
     return _keys(Topology)
 
 
+def fits() -> str:
+    """How well the step cost of each backend and GPU generation meets its measurements."""
+    catalog = load_catalog()
+    rows = []
+    for name in catalog.names("backend"):
+        for key, value in catalog.part("backend", name).values.items():
+            if key.endswith("_gemm_compute_eff"):
+                generation = key.removesuffix("_gemm_compute_eff")
+                rows.append((name, generation, value.status, (value.note or "-") if value.status == "measured" else value.source))
+    return _table(("backend", "generation", "status", "fit"), rows)
+
+
 TABLE_MAKERS: dict[str, Callable[[], str]] = {
     "columns": columns,
+    "fits": fits,
     "events": events,
     "units": units,
     "scenario_keys": scenario_keys,

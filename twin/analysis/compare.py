@@ -10,6 +10,8 @@ from twin.analysis.leaves import Leaf, is_number, leaves, relative_change
 
 #: Leaves that tell runs apart and measure nothing.
 _IDENTITY = ("schema_version", "seed")
+#: What is nothing but rounding.
+_ROUNDING = "balance_residual_frac"
 
 Difference = dict[str, float | int | None]
 
@@ -48,7 +50,11 @@ def comparison_table(differences: Mapping[str, Difference], unchanged: bool = Fa
 
 
 def _numbers(summary: Mapping[str, Any]) -> dict[str, float | int]:
-    return {path: _number(value) for path, value in leaves(summary).items() if is_number(value) and path not in _IDENTITY}
+    return {
+        path: _number(value)
+        for path, value in leaves(summary).items()
+        if is_number(value) and path not in _IDENTITY and not path.endswith(_ROUNDING)
+    }
 
 
 def _number(value: Leaf) -> float | int:

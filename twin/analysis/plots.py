@@ -293,8 +293,9 @@ def _axes(axes: Axes | None) -> Axes:
     # pyplot only here: it picks a display, which a report on a server does not want.
     from matplotlib import pyplot as plt
 
+    # The figure is made outside the settings' context: leaving it would undo a notebook's interactive mode.
+    figure = plt.figure(figsize=(9.4, 3.6))
     with rc_context(style.SETTINGS):
-        figure = plt.figure(figsize=(9.4, 3.6))
         left, right, below, above = PLOT_AREA
         figure.subplots_adjust(left / 9.4, below / 3.6, 1 - right / 9.4, 1 - above / 3.6)
         return figure.add_subplot()

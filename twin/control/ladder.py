@@ -201,7 +201,7 @@ class Ladder:
                 bridge_w = seen.battery.discharge_max_w if seen.battery else 0.0
                 if missing_w > bridge_w and event.name not in self._reported:
                     self._reported.add(event.name)
-                    text = f"{missing_w / 1e3:.0f} kW above the limit at the lowest clocks, the battery gives {bridge_w / 1e3:.0f} kW"
+                    text = f"{missing_w / 1e3:.1f} kW above the limit at the lowest clocks; battery {bridge_w / 1e3:.1f} kW"
                     commands.append(Report(event.name, f"the target cannot be met: {text}; held at the nearest feasible point"))
         reason = f"{need_w / 1e3:.1f} kW above what the limit allows"
         return commands + self._set_clocks(seen, clocks, reason)

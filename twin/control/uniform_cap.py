@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from twin.control.protocol import Command, Observation, PoolState, PolicySettings, SetCap
+from twin.control.protocol import Command, Observation, PolicySettings, PoolState, SetCap
 from twin.errors import InputError
 
 

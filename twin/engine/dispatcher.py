@@ -51,10 +51,7 @@ class Dispatcher:
 
     def can_serve(self, request: Request) -> bool:
         """Whether each of the site's instances that a router may choose can hold the request at its longest."""
-        for worker in self._smallest:
-            if not worker.can_hold(request):
-                return False
-        return True
+        return all(worker.can_hold(request) for worker in self._smallest)
 
     def accept(self, request: Request) -> None:
         """Take a call in for good: it will be finished, or still here at the horizon."""

@@ -150,4 +150,6 @@ class SiteRecorder:
             size, transfers, busy_s = self._last_fabric.get(link.name, (0.0, 0, 0.0))
             self._last_fabric[link.name] = (link.bytes, link.transfers, link.busy_s)
             moved = link.bytes - size
-            self._fabric.append((time_s, self._site, link.name, moved, link.transfers - transfers, (link.busy_s - busy_s) / span_s))
+            self._fabric.append(
+                (time_s, self._site, link.name, moved, link.transfers - transfers, (link.busy_s - busy_s) / span_s)
+            )

@@ -47,7 +47,7 @@ def run_scenario(loaded: LoadedScenario, out: Path | None = None, on_progress: O
         summary = summarise(output.path, totals)
         broken = tuple(text for limit in scenario.limits if (text := broken_limit(summary, limit)))
         output.write_json("summary.json", summary)
-        manifest = {
+        manifest: dict[str, Any] = {
             "version": version("twin"),
             "scenario": scenario.name,
             "seed": scenario.seed,

@@ -28,7 +28,20 @@ class Door(Protocol):
 class SessionRun:
     """A session on its way: which calls still wait for how many others, and what it has used so far."""
 
-    __slots__ = ("calls_made", "children", "last_of_agent", "left", "missing", "request_ids", "session", "start_s", "tokens", "tool_s")
+    __slots__ = (
+        "calls_made",
+        "children",
+        "last_of_agent",
+        "left",
+        "missing",
+        "refused",
+        "request_ids",
+        "session",
+        "start_s",
+        "tokens",
+        "tool_s",
+        "under_way",
+    )
 
     def __init__(self, session: Session):
         calls = session.calls
@@ -42,6 +55,8 @@ class SessionRun:
                 self.children[before].append(index)
         self.request_ids = [-1] * len(calls)
         self.left = len(calls)
+        self.under_way = 0
+        self.refused = False
         self.calls_made = 0
         self.tool_s = 0.0
         self.tokens = 0
@@ -106,6 +121,8 @@ class SessionRunner:
         self._clock.at(arrival_s + self._front_end_s, partial(self._arrive, run, index, arrival_s))
 
     def _arrive(self, run: SessionRun, index: int, arrival_s: float, _: Any) -> None:
+        if run.refused:
+            return
         session = run.session
         call = session.calls[index]
         if call.tool:
@@ -130,6 +147,7 @@ class SessionRunner:
         )
         if self._door.can_serve(request):
             self.accepted += 1
+            run.under_way += 1
             self._door.accept(request)
         else:
             self._reject(request, run)
@@ -145,8 +163,12 @@ class SessionRunner:
         self._write(request, "completed", request.output_tokens, request.energy_j)
         run.tokens += request.output_tokens
         run.left -= 1
+        run.under_way -= 1
         if not request.keep_cache:
             self._door.forget(request.cache_key)
+        if run.refused:
+            self._end_refused(run)
+            return
         for child in run.children[index]:
             run.missing[child] -= 1
             if not run.missing[child]:
@@ -156,10 +178,15 @@ class SessionRunner:
             self._write_session(run, finish_s, "completed")
 
     def _reject(self, request: Request, run: SessionRun) -> None:
-        """No instance can hold the call: refused before acceptance; what would follow in the session never comes."""
+        """No instance can hold the call: refused before acceptance. Calls of its session that run are finished, none follows."""
         self.rejected += 1
         self._write(request, "rejected", 0, 0.0)
-        if self._active.pop(run.session.session_id, None) is not None:
+        run.refused = True
+        self._end_refused(run)
+
+    def _end_refused(self, run: SessionRun) -> None:
+        if not run.under_way:
+            del self._active[run.session.session_id]
             self._write_session(run, None, "rejected")
 
     def still_in_flight(self, request: Request, emitted: int, energy_j: float) -> None:
@@ -171,7 +198,7 @@ class SessionRunner:
         """Book the sessions that the horizon finds unfinished, if they have made a call."""
         for run in self._active.values():
             if run.calls_made:
-                self._write_session(run, None, "in_flight")
+                self._write_session(run, None, "rejected" if run.refused else "in_flight")
 
     def _write(self, request: Request, outcome: str, output_tokens: int, energy_j: float) -> None:
         arrival_s, first_s, finish_s = request.arrival_s, request.first_token_s, request.finish_s

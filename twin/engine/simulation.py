@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, count
 from typing import Any
 
@@ -53,7 +54,9 @@ class Simulation:
         self._clock = Clock()
         self._ids = count()
         catalog = load_catalog()
-        self._sites = [self._site(build_site(scenario, s, catalog, self._clock, self._ids, output), output) for s in scenario.topology.sites]
+        self._sites = [
+            self._site(build_site(scenario, s, catalog, self._clock, self._ids, output), output) for s in scenario.topology.sites
+        ]
         self._arrivals = self._checked(sessions(scenario))
         self._site_draws = stream(scenario.seed, "engine.site_of_session")
         gpus = np.array([sum(pool.real_gpus for pool in site.runtime.pools) for site in self._sites], float)
@@ -74,9 +77,7 @@ class Simulation:
         settings = PolicySettings(
             control.margin, control.ramp_back, control.clock_delay, control.cap_delay, dict(control.settings)
         )
-        acting = ControlProcess(
-            self._clock, runtime, plant, recorder, policy(control.policy, settings), control, scenario.tiers
-        )
+        acting = ControlProcess(self._clock, runtime, plant, recorder, policy(control.policy, settings), control, scenario.tiers)
         site = _Site(runtime, recorder, plant, acting)
         plant.after_step = lambda due: self._after_step(site, due)
         return site
@@ -106,7 +107,9 @@ class Simulation:
         """The first session now, so that a workload without any is an error before anything runs; then the others."""
         first = next(source, None)
         if first is None:
-            raise InputError(f"scenario {self._scenario.name}: no session arrives before the horizon of {self._scenario.horizon:g} s")
+            raise InputError(
+                f"scenario {self._scenario.name}: no session arrives before the horizon of {self._scenario.horizon:g} s"
+            )
         return chain([first], source)
 
     def _next_arrival(self) -> None:
@@ -135,10 +138,11 @@ class Simulation:
                 (event.end_s, "target_lifted", level),
             ):
                 if time_s < self._scenario.horizon:
-                    record = site.recorder.event
-                    self._clock.at(
-                        time_s, lambda e, kind=kind, name=event.name, detail=detail: record(e.value, kind, name, detail)
-                    )
+                    self._clock.at(time_s, partial(self._record_grid_event, site, kind, event.name, detail))
+
+    @staticmethod
+    def _record_grid_event(site: _Site, kind: str, name: str, detail: str, event: Any) -> None:
+        site.recorder.event(event.value, kind, name, detail)
 
     # --- the end -----------------------------------------------------------------------------------------------------
 
@@ -155,9 +159,7 @@ class Simulation:
     def _totals(self) -> RunTotals:
         scenario = self._scenario
         represent, horizon_s = scenario.represent, scenario.horizon
-        progress = [
-            (station, station.worker.progress(horizon_s)) for site in self._sites for station in site.runtime.stations
-        ]
+        progress = [(station, station.worker.progress(horizon_s)) for site in self._sites for station in site.runtime.stations]
         gpu_s = sum(station.worker.spec.gpus for station, _ in progress) * represent
         runners = [site.runtime.runner for site in self._sites]
         return RunTotals(

@@ -36,7 +36,6 @@ class Jump:
         "growth_s",
         "ideal",
         "ideal_gemm_s",
-        "stepping_w",
         "memory_growth_s",
         "memory_s",
         "memory_w",
@@ -46,6 +45,7 @@ class Jump:
         "read",
         "read_growth",
         "start_s",
+        "stepping_w",
         "steps",
         "tokens",
     )

@@ -140,9 +140,7 @@ class Stepper:
         jump.end_s = now_s + steps * first_s + attention_growth_s * (0.5 * steps * (steps - 1))
         return jump
 
-    def _settle(
-        self, gemm_compute_s: float, gemm_memory_s: float, compute_s: float, memory_s: float, overhead_s: float
-    ) -> None:
+    def _settle(self, gemm_compute_s: float, gemm_memory_s: float, compute_s: float, memory_s: float, overhead_s: float) -> None:
         """Find the clock for a new batch, and what the instance draws at it by what it does."""
         power = self._spec.power
         limit = self.clock_lock if self.clock_lock < self.thermal_limit else self.thermal_limit

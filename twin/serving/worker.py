@@ -142,7 +142,12 @@ class Worker:
         if jump is None:
             idle_j = self.spec.gpus * self.spec.power.idle_w * (now_s - self._idle_since_s)
             return Progress(
-                self._energy_j + idle_j, self._busy_s, self._ideal_s, self._output_tokens, self._prefill_tokens, self._decode_batch_s
+                self._energy_j + idle_j,
+                self._busy_s,
+                self._ideal_s,
+                self._output_tokens,
+                self._prefill_tokens,
+                self._decode_batch_s,
             )
         steps = jump.boundary_at_or_after(now_s) - 1
         begun_s = jump.duration_s(steps)
@@ -205,7 +210,7 @@ class Worker:
         return request.energy_j + running
 
     def unattributed_j(self) -> float:
-        """Energy of all booked steps that neither finished requests nor running ones have been charged with: 0 but for rounding."""
+        """Energy of booked steps that neither finished nor running requests are charged with: 0 but for rounding."""
         running_j = sum(self._energy_per_token_j - request.energy_mark_j for request in self.running)
         return self._step_energy_j - self.attributed_j - running_j
 
@@ -381,40 +386,18 @@ class Worker:
         while self.waiting and self.waiting[0].kv_elsewhere and self._admit(self.waiting[0], now_s):
             pass
         pieces: list[tuple[Request, int]] = []
-        steps = 0
-        chunk = 0
+        chunk = steps = 0
         if self.prefilling or (self.waiting and not self.waiting[0].kv_elsewhere):
-            pause_decode = spec.prefill_first
-            budget = spec.max_batched_tokens - (0 if pause_decode else decodes)
-            taken = 0
-            while budget > 0:
-                if taken == len(self.prefilling) and not (
-                    self.waiting and not self.waiting[0].kv_elsewhere and self._admit(self.waiting[0], now_s)
-                ):
-                    break
-                request = self.prefilling[taken]
-                todo = request.todo_tokens
-                if todo > budget:
-                    pieces.append((request, budget))
-                    if taken == 0:
-                        steps = todo // budget
-                    chunk += budget
-                    break
-                pieces.append((request, todo))
-                chunk += todo
-                budget -= todo
-                taken += 1
-            if pieces and pause_decode:
+            budget = spec.max_batched_tokens - (0 if spec.prefill_first else decodes)
+            chunk, steps = self._take_prompts(pieces, budget, now_s)
+            if pieces and spec.prefill_first:
                 decodes = 0
         full_chunks = steps > 0
         if decodes:
             until_end = self._next_end_step() - self._decode_step
             room = (spec.kv_capacity_tokens - self.pinned_tokens) // decodes
-            until_change = min(until_end, room)
-            if pieces:
-                steps = min(steps or 1, until_change)
-            else:
-                steps = until_change
+            until_change = until_end if until_end < room else room
+            steps = min(steps or 1, until_change) if pieces else until_change
         elif pieces:
             steps = steps or 1
         else:
@@ -427,6 +410,28 @@ class Worker:
         jump.full_chunks = full_chunks
         self._jump = jump
         self.next_change_s = jump.end_s
+
+    def _take_prompts(self, pieces: list[tuple[Request, int]], budget: int, now_s: float) -> tuple[int, int]:
+        """Fill `budget` tokens of a step with prompts in order of arrival, admitting as many as it takes, into `pieces`.
+
+        Returns the tokens taken and for how many steps the first prompt alone fills the budget: 0 where it does not.
+        """
+        chunk = taken = 0
+        while budget > 0:
+            if taken == len(self.prefilling) and not (
+                self.waiting and not self.waiting[0].kv_elsewhere and self._admit(self.waiting[0], now_s)
+            ):
+                break
+            request = self.prefilling[taken]
+            todo = request.todo_tokens
+            if todo > budget:
+                pieces.append((request, budget))
+                return chunk + budget, 0 if taken else todo // budget
+            pieces.append((request, todo))
+            chunk += todo
+            budget -= todo
+            taken += 1
+        return chunk, 0
 
     def _next_end_step(self) -> int:
         ends = self._ends
