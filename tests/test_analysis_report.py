@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from synthetic_run import read_json, request_row, small_totals, write_busy_run, write_small_run
 
 from twin.analysis import open_run
-from twin.analysis.report import write_report
 from twin.analysis.series import RequestSeries, Steps, bin_edges, busiest_unit
 from twin.analysis.story import clock, spoken_detail, spoken_kind, story
 from twin.cli.report import report_command
@@ -102,7 +101,7 @@ def test_the_report_tells_the_event_and_shows_every_figure(busy: Path) -> None:
 
 
 def test_the_same_run_gives_the_same_report(busy: Path, tmp_path: Path) -> None:
-    assert write_report(busy, tmp_path / "a.html").read_bytes() == write_report(busy, tmp_path / "b.html").read_bytes()
+    assert open_run(busy).report(tmp_path / "a.html").read_bytes() == open_run(busy).report(tmp_path / "b.html").read_bytes()
 
 
 @pytest.mark.parametrize(

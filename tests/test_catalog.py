@@ -126,7 +126,7 @@ def test_unknown_values_and_parts_are_clear_errors() -> None:
         ("tdp_w", {"value": "700 W", "status": "datasheet"}, "source is missing"),
         ("tdp_w", {"value": "700 W", "source": "x", "status": "rumoured"}, "'rumoured' is none of"),
         ("tdp_w", {"value": 700, **SOURCE}, "unit is missing"),
-        ("tdp_w", {"value": "700 GB", **SOURCE}, "is a bytes, but a power is due"),
+        ("tdp_w", {"value": "700 GB", **SOURCE}, "is bytes, but a power is due"),
         ("tdp_w", {**SOURCE}, "value is missing"),
         ("tdp_w", {"value": "7 W", "vlaue": 1, **SOURCE}, "unknown field 'vlaue'"),
         ("tdp_w", "700 W", "expected"),

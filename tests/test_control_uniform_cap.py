@@ -69,11 +69,21 @@ def test_it_never_caps_below_what_hardware_takes() -> None:
 def test_the_cap_creeps_up_afterwards_until_it_binds_no_more() -> None:
     policy = UniformCap(SETTINGS)
     policy.decide(in_event(200.0))
-    (up,) = policy.decide(seen(260.0, utility_w=7_900.0, gpu_w=4_100.0))
-    # A minute later 5 % of 10 kW: 500 W over 10 GPUs.
-    assert up.cap_w == pytest.approx(410.0 + 50.0)
-    caps = [c.cap_w for t in range(320, 1000, 60) for c in policy.decide(seen(float(t), utility_w=7_900.0, gpu_w=4_100.0))]
-    assert caps == pytest.approx([510, 560, 610, 660, 700])  # then the TDP alone is in force, and it falls silent
+    after = seen(utility_w=7_900.0, it_w=7_900.0 / 1.2, gpu_w=4_100.0)
+    caps = [c.cap_w for t in range(260, 1000, 60) for c in policy.decide(replace(after, time_s=float(t)))]
+    # A minute on, 5 % of 10 kW at the meter: 500 W / 1.2 over 10 GPUs. At the TDP it falls silent.
+    step_w = 500 / 1.2 / 10
+    assert caps == pytest.approx([*(410 + n * step_w for n in range(1, 7)), 700])
+
+
+def test_the_way_back_is_measured_from_the_end_of_the_event() -> None:
+    policy = UniformCap(SETTINGS)
+    policy.decide(in_event(200.0))
+    at_target = in_event(0.0, utility_w=7_920.0, it_w=6_600.0, gpu_w=4_100.0)
+    assert [c for t in range(203, 400) for c in policy.decide(replace(at_target, time_s=float(t)))] == []
+    (up,) = policy.decide(seen(400.0, utility_w=7_920.0, it_w=6_600.0, gpu_w=4_100.0))
+    # One second after the event was last seen: 5 % of 10 kW / 60, not a whole minute's worth.
+    assert up.cap_w == pytest.approx(410 + 500 / 60 / 1.2 / 10)
 
 
 def test_it_takes_no_settings() -> None:

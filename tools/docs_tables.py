@@ -93,7 +93,11 @@ def main() -> None:
 
 def _keys(root: type[BaseModel], leave_out: type[BaseModel] | None = None) -> str:
     parts = []
+    told: set[type[BaseModel]] = set()
     for path, model in _models(root, "", leave_out):
+        if model in told:
+            continue
+        told.add(model)
         rows = []
         for name, field in model.model_fields.items():
             rows.append((f"`{name}`", _written(field), _default(field), (field.description or "").replace("\n", " ")))
@@ -133,7 +137,7 @@ def _dimension(annotation: Any, metadata: list[Any]) -> str | None:
 def _written(field: FieldInfo) -> str:
     dimension = _dimension(field.annotation, field.metadata)
     if dimension is not None:
-        return dimension.replace("_", " ")
+        return ("mapping to " if "dict" in str(field.annotation) else "") + dimension.replace("_", " ")
     if any(True for _ in _inner(field.annotation)):
         return "see below"
     choices = [argument for argument in get_args(field.annotation) if isinstance(argument, str)]

@@ -24,7 +24,6 @@ from twin.analysis.axes import PLOT_AREA
 from twin.analysis.columns import TableColumns
 from twin.analysis.key_numbers import key_numbers, tiles
 from twin.analysis.plots import Plots
-from twin.analysis.run import open_run
 from twin.analysis.story import clock, lead, spoken_detail, spoken_kind, story
 from twin.errors import InputError
 
@@ -53,10 +52,9 @@ class Moment:
     detail: str
 
 
-def write_report(run_dir: Path, out: Path) -> Path:
-    """Write the report of the run in `run_dir` to `out` and return it. Raises InputError if there is no run or no writing."""
-    run = open_run(run_dir)
-    html = render_report(run_dir, run.summary, run.manifest)
+def write_report(run_dir: Path, summary: dict[str, Any], manifest: dict[str, Any], out: Path) -> Path:
+    """Write the report of the closed tables in `run_dir` to `out` and return it. Raises InputError if it cannot be written."""
+    html = render_report(run_dir, summary, manifest)
     try:
         out.write_text(html, encoding="utf-8", newline="\n")
     except OSError as error:

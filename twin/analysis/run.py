@@ -78,7 +78,7 @@ class Run:
         """Write the report, one offline HTML file, to `out` (default: report.html in the run directory); returns its path."""
         from twin.analysis.report import write_report
 
-        return write_report(self.path, Path(out) if out is not None else self.path / "report.html")
+        return write_report(self.path, self.summary, self.manifest, Path(out) if out is not None else self.path / "report.html")
 
     def _json(self, name: str) -> dict[str, Any]:
         path = self.path / name

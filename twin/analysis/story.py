@@ -153,8 +153,9 @@ def _kept(summary: dict[str, Any]) -> Paragraph:
             said.append(f"Broken: {_listed([name.replace('_', ' ') for name in broken])}.")
         return Paragraph("Something that must hold did not", tuple(said), "bad")
     if r["represent"] > 1:
-        error = "" if r["sampling_error_frac"] is None else f": rates carry a sampling error of about {_percent(r['sampling_error_frac'])}"
-        counted += f" Each stands for {r['represent']}{error}."
+        error = r["sampling_error_frac"]
+        counted += f" Each stands for {r['represent']}"
+        counted += "." if error is None else f": rates carry a sampling error of about {_percent(error)}."
     return Paragraph("Nothing was lost", (counted, f"All {len(summary['invariants'])} invariants held."), "good")
 
 

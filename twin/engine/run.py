@@ -59,8 +59,7 @@ def run_scenario(loaded: LoadedScenario, out: Path | None = None, on_progress: O
             "platform": {"python": platform.python_version(), "system": platform.system(), "machine": platform.machine()},
             "wall": {"started_unix_s": started, "simulation_s": simulated - started},
         }
-        output.write_json("manifest.json", manifest)
-        write_report(output.path, output.path / "report.html")
+        write_report(output.path, summary, manifest, output.path / "report.html")
         manifest["wall"]["total_s"] = time.time() - started
         output.write_json("manifest.json", manifest)
         return Finished(output.commit(), summary, broken)

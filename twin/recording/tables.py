@@ -90,7 +90,7 @@ _POWER = (
     _number("it_w", "W", "power of the IT equipment, at the DC side of the rack"),
     _number("cooling_w", "W", "pumps, fans and chillers"),
     _number("conversion_loss_w", "W", "losses from the feed to the rack's DC bus: transformer, UPS and power shelves"),
-    _number("battery_w", "W", "what leaves the battery's store; positive discharges, negative charges; its inverter's loss is in conversion_loss_w"),
+    _number("battery_w", "W", "what leaves the battery's store, its inverter's loss included; negative when it charges"),
     _number("generator_w", "W", "on-site generation"),
     _number("limit_w", "W", "what the feed is contracted or rated for"),
     _number("target_w", "W", "load target that the utility has set; null when none is in force", True),

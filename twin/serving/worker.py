@@ -236,6 +236,7 @@ class Worker:
             self._energy_j += self.spec.gpus * self.spec.power.idle_w * (now_s - self._idle_since_s)
         if self.joining:
             for request in self.joining:
+                self.waiting_context_tokens -= request.prompt_tokens
                 self._start_decoding(request)
             self.joining = []
         if self.running and self.pinned_tokens + len(self.running) > self.spec.kv_capacity_tokens:
@@ -359,13 +360,13 @@ class Worker:
         if self.pinned_tokens + context + len(self.running) > spec.kv_capacity_tokens - self._watermark_tokens:
             return False
         self.waiting.popleft()
-        self.waiting_context_tokens -= request.prompt_tokens
         self.pinned_tokens += context
         request.context_tokens = context
         if request.kv_elsewhere:
-            self.reserved += 1
+            self.reserved += 1  # and counts as waiting until it has arrived
             self.outbox.append((RESERVED, request))
         else:
+            self.waiting_context_tokens -= request.prompt_tokens
             hit = 0
             if request.shared_prefix_tokens and request.cache_key >= 0:
                 hit = min(self.cache.take(request.cache_key), request.shared_prefix_tokens, context - 1)

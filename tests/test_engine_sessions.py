@@ -1,0 +1,161 @@
+"""Sessions in closed loop: what begins when, who waits for whom, and what happens when a call is refused."""
+
+from __future__ import annotations
+
+from itertools import count
+
+import pytest
+from engine_parts import Site, Table, worker
+
+from twin.engine.session_runner import SessionRunner
+from twin.errors import SimulationError
+from twin.workload import Call, Session
+
+
+class Factory(Site):
+    """A site of one instance with sessions."""
+
+    def __init__(self, *sessions: Session, front_end_s: float = 0.0):
+        super().__init__(worker())
+        self.requests, self.sessions = Table("requests"), Table("sessions")
+        tables = (self.requests, self.sessions)
+        self.runner = SessionRunner(self.clock, self.door, "here", count(), front_end_s, *tables)  # type: ignore[arg-type]
+        self.door.on_finished = self.runner.finished
+        for session in sessions:
+            self.runner.expect(session, lambda: None)
+
+    def play(self, until_s: float = 1e4) -> list[dict]:
+        """The requests by number."""
+        self.clock.run(until_s)
+        for request, holder in self.door.in_flight():
+            self.runner.still_in_flight(request, holder.emitted(request, until_s) if holder else 0, 0.0)
+        self.runner.close()
+        assert self.runner.accepted == self.runner.completed + len(self.door.in_flight())
+        return sorted(self.requests.rows, key=lambda row: row["request_id"])
+
+
+def call(*after: int, wait_s: float = 0.0, tokens: int = 1000, out: int = 11, **more: object) -> Call:
+    """A second of prompt and ten steps of 10 ms, 1.1 s when alone."""
+    return Call(after, wait_s, tokens, out, **more)  # type: ignore[arg-type]
+
+
+def test_the_next_call_starts_when_the_last_has_finished_and_its_wait_is_over() -> None:
+    session = Session(7, 2.0, "chat", [call(), call(0, wait_s=3.0, tool=True), call(1, wait_s=0.5)])
+    first, second, third = Factory(session).play()
+    assert first["arrival_s"] == 2.0
+    assert first["finish_s"] == pytest.approx(3.1)
+    assert second["arrival_s"] == first["finish_s"] + 3.0  # exactly
+    assert third["arrival_s"] == second["finish_s"] + 0.5
+    assert [row["parent_id"] for row in (first, second, third)] == [None, 0, 1]
+    assert {row["outcome"] for row in (first, second, third)} == {"completed"}
+
+
+def test_the_front_end_delays_the_router_not_the_arrival() -> None:
+    session = Session(0, 1.0, "chat", [call(), call(0, wait_s=2.0)])
+    first, second = Factory(session, front_end_s=0.25).play()
+    assert (first["arrival_s"], first["admitted_s"]) == (1.0, 1.25)
+    assert first["ttft_s"] == pytest.approx(0.25 + 1.0)
+    assert second["arrival_s"] == first["finish_s"] + 2.0
+    assert second["admitted_s"] == pytest.approx(second["arrival_s"] + 0.25)
+
+
+def test_a_root_may_wait_too() -> None:
+    (row,) = Factory(Session(0, 1.0, "chat", [call(wait_s=2.0)])).play()
+    assert row["arrival_s"] == 3.0
+
+
+def test_sub_agents_run_side_by_side_and_a_join_waits_for_all() -> None:
+    calls = [
+        call(),
+        call(0, agent=1, depth=1, wait_s=1.0),
+        call(0, agent=2, depth=1, wait_s=1.0, out=101),
+        call(1, agent=1, depth=1),
+        call(2, 3, wait_s=0.5),
+    ]
+    factory = Factory(Session(0, 0.0, "chat", calls))
+    rows = {row["request_id"]: row for row in factory.play()}
+    main, one, two, join = rows[0], rows[1], rows[2], rows[4]
+    assert one["arrival_s"] == two["arrival_s"] == main["finish_s"] + 1.0
+    last_s = max(rows[2]["finish_s"], rows[3]["finish_s"])
+    assert join["arrival_s"] == last_s + 0.5
+    assert [rows[n]["depth"] for n in range(5)] == [0, 1, 1, 1, 0]
+    (session,) = factory.sessions.rows
+    assert (session["calls"], session["sub_agents"], session["outcome"]) == (5, 2, "completed")
+    assert session["tokens"] == sum(row["output_tokens"] for row in rows.values()) == 4 * 11 + 101
+    assert (session["start_s"], session["finish_s"]) == (0.0, join["finish_s"])
+
+
+def test_tool_time_is_counted_think_time_is_not() -> None:
+    calls = [call(), call(0, wait_s=3.0, tool=True), call(1, wait_s=5.0), call(2, wait_s=2.0, tool=True)]
+    factory = Factory(Session(0, 0.0, "chat", calls))
+    factory.play()
+    assert factory.sessions.rows[0]["tool_s"] == 5.0
+
+
+def test_an_agents_context_is_kept_for_its_next_call_alone() -> None:
+    calls = [call(), call(0, tokens=1500, shared_prefix_tokens=1011), call(1, tokens=1600, agent=1, shared_prefix_tokens=1500)]
+    first, second, third = Factory(Session(0, 0.0, "chat", calls)).play()
+    # 1000 + 11 tokens are in the cache but for the last token, whose KV was never made.
+    assert [row["cached_tokens"] for row in (first, second, third)] == [0, 1010, 0]
+
+
+def test_a_session_from_before_the_run_finds_its_context() -> None:
+    session = Session(3, 0.0, "chat", [call(tokens=2000, shared_prefix_tokens=1200)], warm_tokens=1200)
+    (row,) = Factory(session).play()
+    assert row["cached_tokens"] == 1200
+    assert row["ttft_s"] == pytest.approx(0.8)  # the 800 that are new
+
+
+def test_a_refused_call_ends_its_session() -> None:
+    session = Session(0, 0.0, "chat", [call(), call(0, tokens=200_000), call(1)])
+    factory = Factory(session)
+    first, refused = factory.play()
+    assert (first["outcome"], refused["outcome"]) == ("completed", "rejected")
+    assert (refused["output_tokens"], refused["admitted_s"], refused["finish_s"], refused["energy_j"]) == (0, None, None, 0.0)
+    (row,) = factory.sessions.rows
+    assert (row["outcome"], row["calls"], row["tokens"], row["finish_s"]) == ("rejected", 2, 11, None)
+    assert (factory.runner.accepted, factory.runner.completed, factory.runner.rejected) == (1, 1, 1)
+
+
+def test_what_ran_beside_a_refused_call_is_finished_and_counted_and_nothing_follows() -> None:
+    calls = [
+        call(),
+        call(0, agent=1, tokens=200_000, wait_s=0.1),  # refused at 1.2 s
+        call(0, agent=2, out=501),  # runs from 1.1 s
+        call(2, agent=2),
+        call(0, agent=3, wait_s=60.0),  # would come long after
+        call(1, 3, 4),
+    ]
+    factory = Factory(Session(0, 0.0, "chat", calls))
+    rows = factory.play()
+    assert [row["outcome"] for row in rows] == ["completed", "completed", "rejected"]
+    (session,) = factory.sessions.rows
+    assert (session["outcome"], session["calls"], session["tokens"]) == ("rejected", 3, 11 + 501)
+
+
+def test_a_refused_session_that_the_horizon_finds_running_is_booked_once() -> None:
+    calls = [call(), call(0, agent=1, tokens=200_000, wait_s=0.1), call(0, agent=2, out=5001)]
+    factory = Factory(Session(0, 0.0, "chat", calls))
+    rows = factory.play(until_s=10.0)
+    assert sorted(row["outcome"] for row in rows) == ["completed", "in_flight", "rejected"]
+    (session,) = factory.sessions.rows
+    assert session["outcome"] == "rejected"
+    assert session["tokens"] == sum(row["output_tokens"] for row in rows)
+
+
+def test_the_horizon_finds_calls_and_sessions_in_flight() -> None:
+    sessions = [Session(0, 0.0, "chat", [call(), call(0, wait_s=100.0)]), Session(1, 5.0, "chat", [call(out=1001)])]
+    factory = Factory(*sessions)
+    rows = factory.play(until_s=7.0)
+    assert [row["outcome"] for row in rows] == ["completed", "in_flight"]
+    # Arrived at 5 s, first token at 6 s, then one each 10 ms: by 7 s one and ninety-nine steps that ended before.
+    assert rows[1]["output_tokens"] in (100, 101)
+    by_id = {row["session_id"]: row for row in factory.sessions.rows}
+    assert {row["outcome"] for row in by_id.values()} == {"in_flight"}
+    assert (by_id[0]["calls"], by_id[0]["tokens"], by_id[1]["tokens"]) == (1, 11, rows[1]["output_tokens"])
+
+
+def test_a_session_that_cannot_begin_is_no_session() -> None:
+    factory = Factory(Session(4, 0.0, "chat", [call(1), call(0)]))
+    with pytest.raises(SimulationError, match="session 4 has no call that could begin"):
+        factory.play()

@@ -1,0 +1,259 @@
+"""What must hold in every run, over random factories: books that balance, tables that agree, a meter that obeys."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import twin
+from twin.errors import InputError
+
+BATTERY = {"part": "lfp_container", "capacity": "20 kWh", "power": "60 kW", "floor": "20 %", "initial": "90 %"}
+
+#: name of topology -> (rack's GPUs, its loads in the model's terms)
+H100, GB200 = "hgx_h100", "gb200_nvl72"
+
+
+def _scenario(**parts: Any) -> dict[str, Any]:
+    """A scenario as a mapping, H100 by default: two instances of four GPUs, fixed requests, nothing asked by the utility."""
+    base: dict[str, Any] = {
+        "name": "made",
+        "topology": str(ROOT / "topologies" / "hgx_h100.yaml"),
+        "tiers": [
+            {"name": "premium", "objectives": {"ttft": "1 s", "tpot": "50 ms"}, "price": {"input": 1, "output": 2}},
+            {"name": "free", "curtailment": "defer"},
+        ],
+        "workload": {
+            "kind": "fixed",
+            "arrivals": {"process": "poisson", "rate": "6 /s"},
+            "tiers": {"premium": 0.5, "free": 0.5},
+            "input_tokens": 600,
+            "output_tokens": 40,
+        },
+        "serving": {
+            "model": "llama_3_1_70b",
+            "precision": {"weights": "fp8", "kv": "fp8"},
+            "backend": "vllm",
+            "pools": [{"name": "chat", "role": "aggregated", "racks": "racks", "parallelism": {"tp": 4}, "instances": 2}],
+        },
+        "control": {"policy": "none"},
+        "records": {"worker_interval": "5 s"},
+        "horizon": "20 s",
+        "seed": 1,
+    }
+    return {**base, **parts}
+
+
+def _play(folder: Path, scenario: dict[str, Any]) -> twin.Run:
+    return twin.run(scenario, out=folder / "run")
+
+
+# --- what is checked -----------------------------------------------------------------------------------------------------
+
+
+def check_books(run: twin.Run, scenario: dict[str, Any]) -> None:
+    """Every promise that a run's tables make to each other."""
+    summary = run.summary
+    assert summary["invariants"]
+    assert all(summary["invariants"].values())
+    assert summary["requests"]["lost"] == 0
+    _check_requests(run.requests, run.sessions, summary)
+    _check_power(run.power, summary)
+    _check_workers(run, scenario)
+
+
+def _check_requests(requests: pd.DataFrame, sessions: pd.DataFrame, summary: dict[str, Any]) -> None:
+    counts = summary["requests"]
+    assert len(requests) == counts["total"] == sum(counts[k] for k in ("completed", "moved", "in_flight", "rejected"))
+    for outcome, count in requests["outcome"].value_counts().items():
+        assert counts[outcome] == count
+    assert requests["request_id"].is_unique
+    horizon_s, slack = summary["horizon_s"], 1e-9
+
+    def in_order(*names: str) -> None:
+        for before, after in zip(names, names[1:], strict=False):
+            both = requests[[before, after]].dropna()
+            assert (both[after] >= both[before] - slack).all()
+
+    in_order("arrival_s", "admitted_s", "first_token_s", "finish_s")
+    assert requests[["arrival_s", "admitted_s", "first_token_s", "finish_s"]].max().max() <= horizon_s + slack
+    done = requests[requests["outcome"] == "completed"]
+    assert done[["admitted_s", "first_token_s", "finish_s", "prefill_worker", "ttft_s", "e2e_s"]].notna().all(axis=None)
+    open_ = requests[requests["outcome"] == "in_flight"]
+    assert open_["finish_s"].isna().all()
+    refused = requests[requests["outcome"] == "rejected"]
+    assert (refused["output_tokens"] == 0).all()
+    assert refused["admitted_s"].isna().all()
+
+    _same(requests["ttft_s"], requests["first_token_s"] - requests["arrival_s"])
+    _same(requests["e2e_s"], requests["finish_s"] - requests["arrival_s"])
+    tpot = (requests["finish_s"] - requests["first_token_s"]) / (requests["output_tokens"] - 1)
+    _same(requests["tpot_s"], tpot.where(requests["output_tokens"] > 1))
+    assert (requests["cached_tokens"] < requests["input_tokens"]).all()
+    assert (requests["energy_j"] >= 0).all()
+
+    parents = requests.set_index("request_id")["finish_s"]
+    led = requests.dropna(subset=["parent_id"])
+    assert (led["arrival_s"].to_numpy() >= parents.loc[led["parent_id"].astype(int)].to_numpy() - slack).all()
+
+    by_session = requests.groupby("session_id").agg(calls=("request_id", "size"), tokens=("output_tokens", "sum"))
+    booked = sessions.set_index("session_id")
+    assert set(booked.index) == set(by_session.index)
+    assert booked.loc[by_session.index, ["calls", "tokens"]].to_numpy().tolist() == by_session.to_numpy().tolist()
+
+
+def _same(told: pd.Series, computed: pd.Series) -> None:
+    assert (told.isna() == computed.isna()).all()
+    assert np.allclose(told.dropna(), computed.dropna(), rtol=1e-12, atol=1e-12)
+
+
+def _check_power(power: pd.DataFrame, summary: dict[str, Any]) -> None:
+    supplied = power["utility_w"] + power["battery_w"] + power["generator_w"]
+    used = power["it_w"] + power["cooling_w"] + power["conversion_loss_w"] + power["other_w"]
+    assert ((supplied - used).abs() <= 1e-9 * used).all()
+    assert ((power["gpu_w"] + power["cpu_and_other_it_w"] - power["it_w"]).abs() <= 1e-9 * power["it_w"]).all()
+    assert (power[["utility_w", "it_w", "cooling_w", "gpu_w"]] >= 0).all(axis=None)
+    assert power["battery_soc_frac"].between(0, 1).all()
+    energy = summary["energy"]
+    for _, site in power.groupby("site", observed=True):
+        assert site["time_s"].is_monotonic_increasing
+        assert site["time_s"].iloc[-1] == summary["horizon_s"]
+    for column in ("utility", "it", "cooling", "conversion_loss", "battery"):
+        total_j = sum((site[f"{column}_w"] * _spans(site)).sum() for _, site in power.groupby("site", observed=True))
+        assert total_j == pytest.approx(energy[f"{column}_j"], rel=1e-9, abs=1e-6 * energy["it_j"])
+
+
+def _spans(site: pd.DataFrame) -> pd.Series:
+    return site["time_s"].diff().fillna(site["time_s"].iloc[0])
+
+
+def _check_workers(run: twin.Run, scenario: dict[str, Any]) -> None:
+    """Tokens and joules of the instances are those of the requests and of the meter."""
+    workers = pd.read_parquet(run.path / "workers.parquet")
+    represent = scenario.get("represent", 1)
+    tokens = prefilled = joules = busy_s = 0.0
+    for _, one in workers.groupby("worker", observed=True):
+        spans = _spans(one)
+        tokens += (one["output_tokens_per_s"] * spans).sum()
+        prefilled += (one["prefill_tokens_per_s"] * spans).sum()
+        joules += (one["power_w"] * spans).sum()
+        busy_s += (one["busy_frac"] * spans).sum()
+    requests = run.requests
+    # Within a step tokens accrue evenly in the workers' rows; a request is booked whole tokens. A step is one token each.
+    in_flight = (requests["outcome"] == "in_flight").sum()
+    assert requests["output_tokens"].sum() == pytest.approx(tokens, rel=1e-9, abs=in_flight + 1e-6)
+    admitted = requests.dropna(subset=["admitted_s"])
+    fresh = (admitted["input_tokens"] - admitted["cached_tokens"])[admitted["first_token_s"].notna()].sum()
+    assert prefilled >= fresh - 1e-6  # more where a preemption made a prompt be computed again, or one is half-way
+    if not in_flight and not requests["preemptions"].sum():
+        assert prefilled == pytest.approx(fresh, rel=1e-9)
+    assert (workers["busy_frac"] <= 1 + 1e-9).all()
+    assert (workers["kv_used_frac"] <= 1).all()
+    assert (workers["running"] >= 0).all()
+    power = run.power
+    gpu_j = sum((site["gpu_w"] * _spans(site)).sum() for _, site in power.groupby("site", observed=True))
+    assert represent * joules <= gpu_j * (1 + 1e-9)  # the rest is GPUs without an instance
+    assert requests["energy_j"].sum() <= joules * (1 + 1e-9)
+
+
+# --- random factories ----------------------------------------------------------------------------------------------------
+
+_SECONDS = st.one_of(
+    st.integers(0, 12).map(float),  # at record and control times
+    st.integers(1, 120).map(lambda n: n * 0.1),  # at multiples that rounding makes differ
+    st.floats(0.01, 12.0),
+)
+
+
+@st.composite
+def _scenarios(draw: st.DrawFn) -> dict[str, Any]:
+    horizon_s = draw(st.sampled_from([15, 20.5, 30]))
+    gb200 = draw(st.booleans())
+    overrides = draw(st.booleans())
+    split = gb200 and draw(st.booleans())
+    represent = draw(st.sampled_from([1, 1, 2]))
+    events = []
+    for number in range(draw(st.integers(0, 2))):
+        start_s, ramp_s, hold_s = draw(_SECONDS), draw(_SECONDS), draw(_SECONDS)
+        events.append(
+            {
+                "name": f"e{number}",
+                "start": f"{start_s!r} s",
+                "ramp": f"{ramp_s!r} s",
+                "duration": f"{ramp_s + hold_s + 0.5!r} s",
+                "notice": f"{draw(_SECONDS)!r} s",
+                "target": f"{draw(st.sampled_from([60, 80, 95]))} %",
+                "force": draw(st.sampled_from(["mandatory", "best_effort"])),
+            }
+        )
+    sites: dict[str, Any] = {"name": "gb200-nvl72" if gb200 else "hgx-h100"}
+    if draw(st.booleans()):
+        sites["battery"] = BATTERY
+    topology = {"extends": str(ROOT / "topologies" / f"{GB200 if gb200 else H100}.yaml"), "sites": [sites]}
+    common = {"racks": "racks", "max_sequences": draw(st.sampled_from([16, 256]))}
+    if gb200:
+        shape = {"tp": 1, "dp": 8, "ep": 8}
+        pools = [{"name": "all", "role": "aggregated", "parallelism": shape, "instances": 4, **common}]
+        if split:
+            pools = [
+                {"name": "read", "role": "prefill", "parallelism": shape, "instances": 4, **common},
+                {"name": "write", "role": "decode", "parallelism": shape, "instances": 2, **common},
+            ]
+        serving = {"model": "deepseek_r1", "precision": {"weights": "fp4", "kv": "fp8"}, "backend": "trtllm", "pools": pools}
+    else:
+        # A reserve that leaves room for some twenty thousand tokens: preemption is the rule.
+        pools = [{"name": "all", "role": "aggregated", "parallelism": {"tp": 4}, "instances": 2, **common}]
+        pools[0]["scheduling"] = draw(st.sampled_from(["chunked", "prefill_first"]))
+        serving = {"model": "llama_3_1_70b", "precision": {"weights": "fp8", "kv": "fp8"}, "backend": "vllm", "pools": pools}
+        serving["kv_reserve"] = 0.77 if overrides else 0.1
+    serving["router"] = draw(st.sampled_from(["least_loaded", "kv_affinity"]))
+    kind = draw(st.sampled_from(["fixed", "chat", "agents"]))
+    rate = draw(st.sampled_from([0.7, 4.0, 15.0]))
+    workload: dict[str, Any] = {
+        "kind": kind,
+        "arrivals": draw(
+            st.sampled_from(
+                [
+                    {"process": "poisson", "rate": f"{rate} /s"},
+                    {"process": "gamma", "rate": f"{rate} /s", "burstiness": 2.5},
+                    {"process": "profile", "profile": [{"time": "0 s", "rate": f"{rate} /s"}, {"time": "60 s", "rate": "1 /s"}]},
+                ]
+            )
+        ),
+        "tiers": {"premium": 0.4, "free": 0.6},
+    }
+    if kind == "fixed":
+        workload |= {"input_tokens": draw(st.integers(1, 3_000)), "output_tokens": draw(st.sampled_from([1, 2, 150, 1_500]))}
+    if kind == "agents":
+        workload |= {"think_time_scale": 0.05, "warm_start": draw(st.booleans())}
+    return _scenario(
+        topology=topology,
+        serving=serving,
+        workload=workload,
+        control={"policy": draw(st.sampled_from(["none", "uniform_cap", "ladder"])), "step": draw(st.sampled_from(["1 s", "0.3 s"]))},
+        grid={"events": events, "energy_price": "60 USD/MWh"},
+        records={"interval": draw(st.sampled_from(["1 s", "0.7 s", "4 s"])), "worker_interval": draw(st.sampled_from(["1 s", "3 s"]))},
+        horizon=f"{horizon_s} s",
+        represent=represent,
+        seed=draw(st.integers(0, 1_000)),
+    )
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(scenario=_scenarios())
+def test_the_books_of_random_factories_balance(scenario: dict[str, Any]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            run = _play(Path(folder), scenario)
+        except InputError as error:
+            assert "no session arrives" in str(error)  # at the lowest rate it happens
+            return
+        check_books(run, scenario)
