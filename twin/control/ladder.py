@@ -39,8 +39,8 @@ class LadderSettings:
 
     clock_floor: float = 0.5
     settle_s: float = 30.0
-    react_s: float = 10.0
-    mean_s: float = 30.0
+    react_s: float = 20.0
+    mean_s: float = 60.0
     release_s: float = 120.0
     recharge_frac: float = 0.1
 
@@ -158,6 +158,7 @@ class Ladder:
         self._held: list[str] = []
         self._battery = "rest"
         self._recent: deque[tuple[float, float]] = deque()
+        self._in_event = False
         self._changed_s = float("-inf")
         self._last_hold_s = float("-inf")
         self._last_rise_s = float("-inf")
@@ -167,8 +168,9 @@ class Ladder:
         """Climb while the load exceeds what it may be, step back down when there is room."""
         if not self._clocks:
             self._clocks = {pool.name: 1.0 for pool in seen.pools}
-        if seen.event is not None:
+        if self._in_event and seen.event is None:
             self._last_rise_s = seen.time_s  # the way back is measured from the end of the event
+        self._in_event = seen.event is not None
         load_w = self._load_w(seen)
         budget_w = seen.limit_ahead_w * (1 - self._settings.margin_frac)
         commands = self._battery_order(seen)
@@ -219,9 +221,8 @@ class Ladder:
     def _come_down(self, seen: Observation, room_w: float) -> list[Command]:
         dead_band_w = 0.5 * self._settings.margin_frac * seen.contract_w
         room_w -= dead_band_w
-        if seen.event is None:
-            elapsed_s = min(60.0, seen.time_s - self._last_rise_s)
-            room_w = min(room_w, self._settings.ramp_back_frac_per_min * seen.contract_w * elapsed_s / 60.0)
+        elapsed_s = min(60.0, seen.time_s - self._last_rise_s)
+        room_w = min(room_w, self._settings.ramp_back_frac_per_min * seen.contract_w * elapsed_s / 60.0)
         if room_w <= 0 or (seen.event is not None and seen.limit_ahead_w > seen.event.target_w):
             return []
         if any(clock < 1.0 for clock in self._clocks.values()):

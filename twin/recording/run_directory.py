@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,15 @@ def is_run_directory(path: Path) -> bool:
     return (path / MANIFEST).is_file()
 
 
+def _remove_empty(folders: tuple[Path, ...]) -> None:
+    """Remove folders that were made for a run, innermost first; whoever has come to use one meanwhile keeps it."""
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except OSError:
+            return
+
+
 class RunDirectory:
     """The output of one run, as long as it is being written.
 
@@ -31,9 +41,10 @@ class RunDirectory:
     run at the final place stays as it was.
     """
 
-    def __init__(self, final: Path, path: Path):
+    def __init__(self, final: Path, path: Path, made_parents: tuple[Path, ...] = ()):
         self.final = final
         self.path = path
+        self._made_parents = made_parents
         self._writers: dict[str, TableWriter] = {}
         self._open = True
 
@@ -45,13 +56,15 @@ class RunDirectory:
         if final.exists() and not is_run_directory(final) and (not final.is_dir() or any(final.iterdir())):
             raise InputError(f"{final} exists and is not a run directory: name another place for the output")
         path = final.parent / f".{final.name}.partial-{os.getpid()}"
+        missing = tuple(folder for folder in final.parents if not folder.exists())
         try:
             final.parent.mkdir(parents=True, exist_ok=True)
             shutil.rmtree(path, ignore_errors=True)
             path.mkdir()
         except OSError as error:
+            _remove_empty(missing)
             raise InputError(f"cannot write the output directory {final}: {error.strerror or error}") from error
-        return cls(final, path)
+        return cls(final, path, missing)
 
     def writer(self, table: str) -> TableWriter:
         """The writer of `table`, opened at the first call."""
@@ -115,12 +128,12 @@ class RunDirectory:
         self._open = False
         try:
             for writer in self._writers.values():
-                writer.discard()
-        except SimulationError:
-            # A full disk is often why we are here; the file is about to go away.
-            pass
+                # A full disk is often why we are here; the file is about to go away.
+                with suppress(SimulationError):
+                    writer.discard()
         finally:
             shutil.rmtree(self.path, ignore_errors=True)
+            _remove_empty(self._made_parents)
 
     def __enter__(self) -> RunDirectory:
         return self

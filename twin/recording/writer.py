@@ -94,6 +94,7 @@ class TableWriter:
         try:
             file.close()
         except OSError as error:
+            file.is_open = False  # else it tries again when it is collected, and complains on stderr
             raise SimulationError(f"cannot write {self.path}: {error}") from error
 
     def _write_group(self) -> None:
