@@ -80,7 +80,9 @@ def test_bare_command_helps_and_says_so_by_its_code(capsys: pytest.CaptureFixtur
     assert "COMMAND" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["check"], ["sweep"], ["trace"], ["trace", "generate"], ["topology", "show"], ["catalog"]])
+@pytest.mark.parametrize(
+    "command", [[], ["run"], ["check"], ["sweep"], ["trace"], ["trace", "generate"], ["topology", "show"], ["catalog"]]
+)
 def test_every_help_page_prints(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*command, "--help"]) == 0
     assert "usage: twin" in capsys.readouterr().out
@@ -142,7 +144,9 @@ def test_bad_input_is_two_is_said_and_writes_nothing(
 
 
 def test_all_problems_of_a_file_are_said_at_once_with_their_places(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    tiny.write_text(tiny.read_text().replace("seed: 3", "sead: 3").replace("horizon: 10 s", "horizon: 10 kg").replace("tp: 4", "tp: 0"))
+    tiny.write_text(
+        tiny.read_text().replace("seed: 3", "sead: 3").replace("horizon: 10 s", "horizon: 10 kg").replace("tp: 4", "tp: 0")
+    )
     assert main(["run", str(tiny)]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 3
@@ -154,7 +158,10 @@ def test_all_problems_of_a_file_are_said_at_once_with_their_places(tiny: Path, c
 
 
 def test_a_broken_limit_is_one_and_the_run_is_kept(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_tiny(tiny.parent, more="limits:\n  - {value: energy.pue, max: 1.01}\n  - {value: requests.lost, max: 0}\n  - {value: no.such, min: 1}\n")
+    write_tiny(
+        tiny.parent,
+        more="limits:\n  - {value: energy.pue, max: 1.01}\n  - {value: requests.lost, max: 0}\n  - {value: no.such, min: 1}\n",
+    )
     assert main(["run", str(tiny), "--out", "out", "--json"]) == 1
     said = capsys.readouterr()
     json.loads(said.out)
@@ -219,7 +226,9 @@ _ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 def test_ctrl_c_leaves_nothing_half_written(tiny: Path) -> None:
     command = [*_TWIN, "run", str(tiny), "--out", "out", "--set", "horizon=100 h", "--set", "grid.events=[]"]
-    process = subprocess.Popen(command, cwd=tiny.parent, env=_ENVIRONMENT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=tiny.parent, env=_ENVIRONMENT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     deadline = time.monotonic() + 30
     # Once rows are on the disk, it is in the middle of the run.
     while not any(p.stat().st_size > 10_000 for p in tiny.parent.glob(".out.partial-*/requests.parquet")):

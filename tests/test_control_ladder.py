@@ -208,7 +208,9 @@ def test_what_the_battery_bridges_is_not_out_of_reach() -> None:
     ladder = Ladder(SETTINGS)
     said = []
     for second in range(200, 300):
-        view = in_event(float(second), limit_w=6_800.0, limit_ahead_w=6_800.0, tiers=(PREMIUM,), battery=battery(1.0, 9_000.0, 2_200.0))
+        view = in_event(
+            float(second), limit_w=6_800.0, limit_ahead_w=6_800.0, tiers=(PREMIUM,), battery=battery(1.0, 9_000.0, 2_200.0)
+        )
         said += ladder.decide(replace(view, utility_w=6_800.0))
     assert not [c for c in said if isinstance(c, Report)]
     assert [c.clock for c in said if isinstance(c, SetClock)]

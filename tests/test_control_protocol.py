@@ -57,7 +57,9 @@ def test_power_at_a_clock() -> None:
 
 
 def test_a_pool_that_did_nothing_idles() -> None:
-    still = pool(busy_frac=0.0, gemm_compute_s=0.0, gemm_memory_s=0.0, attention_compute_s=0.0, attention_memory_s=0.0, overhead_s=0.0)
+    still = pool(
+        busy_frac=0.0, gemm_compute_s=0.0, gemm_memory_s=0.0, attention_compute_s=0.0, attention_memory_s=0.0, overhead_s=0.0
+    )
     assert (still.step_s(0.5), still.busy_at(0.5), still.power_at(0.5)) == (0.0, 0.0, 700.0)
 
 
@@ -112,11 +114,15 @@ def _story(seed: int, *, pools: int, with_battery: bool, with_event: bool) -> It
         limit_w = EVENT.target_w if with_event and EVENT.ramp_end_s <= second < EVENT.end_s else 10_000.0
         given_w = max(0.0, load_w - limit_w) if with_battery else 0.0
         states = [
-            replace(s, busy_frac=rng.random(), clock=rng.uniform(0.2, 1.0), sequences_frac=rng.random()) if rng.random() < 0.5 else s
+            replace(s, busy_frac=rng.random(), clock=rng.uniform(0.2, 1.0), sequences_frac=rng.random())
+            if rng.random() < 0.5
+            else s
             for s in states
         ]
         if rng.random() < 0.02:
-            idle = dict.fromkeys(("gemm_compute_s", "gemm_memory_s", "attention_compute_s", "attention_memory_s", "overhead_s"), 0.0)
+            idle = dict.fromkeys(
+                ("gemm_compute_s", "gemm_memory_s", "attention_compute_s", "attention_memory_s", "overhead_s"), 0.0
+            )
             states[0] = replace(states[0], busy_frac=0.0, **idle)
         yield seen(
             float(second),

@@ -238,9 +238,15 @@ def _scenarios(draw: st.DrawFn) -> dict[str, Any]:
         topology=topology,
         serving=serving,
         workload=workload,
-        control={"policy": draw(st.sampled_from(["none", "uniform_cap", "ladder"])), "step": draw(st.sampled_from(["1 s", "0.3 s"]))},
+        control={
+            "policy": draw(st.sampled_from(["none", "uniform_cap", "ladder"])),
+            "step": draw(st.sampled_from(["1 s", "0.3 s"])),
+        },
         grid={"events": events, "energy_price": "60 USD/MWh"},
-        records={"interval": draw(st.sampled_from(["1 s", "0.7 s", "4 s"])), "worker_interval": draw(st.sampled_from(["1 s", "3 s"]))},
+        records={
+            "interval": draw(st.sampled_from(["1 s", "0.7 s", "4 s"])),
+            "worker_interval": draw(st.sampled_from(["1 s", "3 s"])),
+        },
         horizon=f"{horizon_s} s",
         represent=represent,
         seed=draw(st.integers(0, 1_000)),
@@ -341,7 +347,8 @@ def test_preempted_prompts_are_computed_again_and_still_balance(tmp_path: Path) 
 
 def test_a_call_that_fits_nowhere_is_rejected_and_counted(tmp_path: Path) -> None:
     scenario = _scenario()
-    scenario["workload"] |= {"input_tokens": 2_000_000, "output_tokens": 10}
+    scenario["workload"] |= {"input_tokens": 900_000, "output_tokens": 10}
+    scenario["serving"]["kv_reserve"] = 0.77
     run = _play(tmp_path, scenario)
     assert run.summary["requests"]["rejected"] == run.summary["requests"]["total"] > 0
     check_books(run, scenario)
@@ -355,7 +362,10 @@ def test_events_between_records_whose_times_only_rounding_tells_apart(interval_s
         {"name": "b", "start": "1.1 s", "duration": "2.2 s", "target": "90 %"},
     ]
     scenario = _scenario(
-        control={"policy": "none", "step": "0.3 s"}, grid={"events": events}, records={"interval": f"{interval_s} s"}, horizon="6 s"
+        control={"policy": "none", "step": "0.3 s"},
+        grid={"events": events},
+        records={"interval": f"{interval_s} s", "worker_interval": "3 s"},
+        horizon="6 s",
     )
     run = _play(tmp_path, scenario)
     check_books(run, scenario)

@@ -202,7 +202,7 @@ class Simulation:
             energy = runtime.plant.energy
             check("energy_balances", energy.balance_residual_frac <= _ENERGY_TOLERANCE)
             check("heat_balances", energy.heat_residual_frac <= _HEAT_TOLERANCE)
-            attributed = all(abs(w.unattributed_j()) <= _ENERGY_TOLERANCE * max(w.step_energy_j, 1.0) for w in workers)
+            attributed = all(abs(w.unattributed_j()) <= _ENERGY_TOLERANCE * max(w.meter.step_energy_j, 1.0) for w in workers)
             check("request_energy_adds_up", attributed)
             loads = runtime.loads
             spare_j = float((loads.gpus - loads.gpus_on.sum(axis=1)) @ loads.idle_gpu_w) * horizon_s

@@ -12,6 +12,7 @@ from heapq import heappop, heappush
 from math import inf
 
 from twin.serving.jump import Jump
+from twin.serving.meter import Meter
 from twin.serving.prefix_cache import PrefixCache
 from twin.serving.request import Request
 from twin.serving.stepper import Stepper
@@ -46,6 +47,7 @@ class Worker:
         self.reserved = 0
         self.preemptions = 0
         self.stepper = Stepper(spec)
+        self.meter = Meter(spec.gpus * spec.power.idle_w)
         most = spec.max_batched_tokens
         self._token_s = max(spec.cost.token_terms(most)[:2]) / most
         self._watermark_tokens = spec.kv_capacity_tokens // 100
@@ -54,17 +56,7 @@ class Worker:
         self._decode_step = 0
         self._context_sum = 0
         self._batch_version = 0
-        self._idle_since_s = 0.0
         self._serial = 0
-        self._energy_j = 0.0
-        self._busy_s = 0.0
-        self._ideal_s = 0.0
-        self._output_tokens = 0
-        self._prefill_tokens = 0
-        self._decode_batch_s = 0.0
-        self._energy_per_token_j = 0.0
-        self._step_energy_j = 0.0
-        self.attributed_j = 0.0
         self._exported: dict[Request, int] = {}
 
     # --- verbs -------------------------------------------------------------------------------------------------------
@@ -138,35 +130,7 @@ class Worker:
 
     def progress(self, now_s: float) -> Progress:
         """Totals up to `now_s`, which is not past the next change; within a step they accrue evenly."""
-        jump = self._jump
-        if jump is None:
-            idle_j = self.spec.gpus * self.spec.power.idle_w * (now_s - self._idle_since_s)
-            return Progress(
-                self._energy_j + idle_j,
-                self._busy_s,
-                self._ideal_s,
-                self._output_tokens,
-                self._prefill_tokens,
-                self._decode_batch_s,
-            )
-        steps = jump.boundary_at_or_after(now_s) - 1
-        begun_s = jump.duration_s(steps)
-        step_s = jump.duration_s(steps + 1) - begun_s
-        share = min(1.0, max(0.0, (now_s - jump.start_s - begun_s) / step_s))
-        done = steps + share
-        energy_j = jump.energy_j(steps)
-        energy_j += share * (jump.energy_j(steps + 1) - energy_j)
-        ideal_s = jump.ideal_s(steps)
-        ideal_s += share * (jump.ideal_s(steps + 1) - ideal_s)
-        elapsed_s = now_s - jump.start_s
-        return Progress(
-            self._energy_j + energy_j,
-            self._busy_s + elapsed_s,
-            self._ideal_s + ideal_s,
-            self._output_tokens + done * jump.decodes,
-            self._prefill_tokens + done * (jump.tokens - jump.decodes),
-            self._decode_batch_s + elapsed_s * jump.decodes,
-        )
+        return self.meter.progress(self._jump, now_s)
 
     def step_terms(self) -> tuple[float, float, float, float, float] | None:
         """The step in progress: (gemm compute, gemm memory, attention compute, attention memory, overhead) seconds at clock 1.
@@ -198,7 +162,7 @@ class Worker:
     def emitted_total(self, now_s: float) -> int:
         """Tokens that all requests have been sent by this instance up to `now_s`; whole steps count."""
         in_jump = self._jump.decodes * self._decode_steps_in_jump(now_s) if self._jump else 0
-        return self._output_tokens + in_jump
+        return self.meter.output_tokens + in_jump
 
     def _decode_steps_in_jump(self, now_s: float) -> int:
         jump = self._jump
@@ -206,18 +170,13 @@ class Worker:
 
     def spent_j(self, request: Request) -> float:
         """GPU energy that has gone into the request up to the last step boundary booked."""
-        running = self._energy_per_token_j - request.energy_mark_j if request in self.running else 0.0
+        running = self.meter.per_token_j - request.energy_mark_j if request in self.running else 0.0
         return request.energy_j + running
 
     def unattributed_j(self) -> float:
         """Energy of booked steps that neither finished nor running requests are charged with: 0 but for rounding."""
-        running_j = sum(self._energy_per_token_j - request.energy_mark_j for request in self.running)
-        return self._step_energy_j - self.attributed_j - running_j
-
-    @property
-    def step_energy_j(self) -> float:
-        """Energy of all steps booked so far, idle time left out."""
-        return self._step_energy_j
+        running_j = sum(self.meter.per_token_j - request.energy_mark_j for request in self.running)
+        return self.meter.step_energy_j - self.meter.attributed_j - running_j
 
     # --- a step boundary ---------------------------------------------------------------------------------------------
 
@@ -232,8 +191,8 @@ class Worker:
     def _boundary(self, now_s: float) -> None:
         if self._jump is not None:
             self._close(self._jump, now_s)
-        elif now_s > self._idle_since_s:
-            self._energy_j += self.spec.gpus * self.spec.power.idle_w * (now_s - self._idle_since_s)
+        else:
+            self.meter.book_idle(now_s)
         if self.joining:
             for request in self.joining:
                 self.waiting_context_tokens -= request.prompt_tokens
@@ -246,23 +205,13 @@ class Worker:
     def _close(self, jump: Jump, now_s: float) -> None:
         """Book the steps of a finished jump and what ended with them."""
         steps = jump.steps
-        energy_j = jump.energy_j(steps)
-        self._energy_j += energy_j
-        self._step_energy_j += energy_j
-        self._busy_s += now_s - jump.start_s
-        self._ideal_s += jump.ideal_s(steps)
-        share_j = energy_j / jump.tokens
-        decodes = jump.decodes
+        share_j = self.meter.book(jump, now_s)
         self._jump = None
-        self._idle_since_s = now_s
-        if decodes:
-            grown = decodes * steps
-            self._decode_batch_s += (now_s - jump.start_s) * decodes
-            self._energy_per_token_j += share_j
+        if jump.decodes:
+            grown = jump.decodes * steps
             self._decode_step += steps
             self._context_sum += grown
             self.pinned_tokens += grown
-            self._output_tokens += grown
             ends = self._ends
             step = self._decode_step
             while ends and ends[0][0] <= step:
@@ -274,15 +223,15 @@ class Worker:
             request.done_tokens += done
             request.todo_tokens -= done
             request.energy_j += share_j * tokens
-            self.attributed_j += share_j * tokens
-            self._prefill_tokens += done
+            self.meter.attributed_j += share_j * tokens
+            self.meter.prefill_tokens += done
             if request.todo_tokens == 0:
                 self.prefilling.popleft()
                 self._prefilled(request, now_s)
 
     def _prefilled(self, request: Request, now_s: float) -> None:
         request.generated += 1
-        self._output_tokens += 1
+        self.meter.output_tokens += 1
         self._batch_version += 1
         # Sums of floats drift; an instance without prompts has no backlog.
         self.backlog_s = self.backlog_s - request.expected_s if self.prefilling or self.waiting else 0.0
@@ -301,7 +250,7 @@ class Worker:
     def _start_decoding(self, request: Request) -> None:
         request.decode_worker = self.name
         request.end_step = self._decode_step + request.output_tokens - request.generated
-        request.energy_mark_j = self._energy_per_token_j
+        request.energy_mark_j = self.meter.per_token_j
         self.running[request] = None
         self._context_sum += request.context_tokens
         self._serial += 1
@@ -314,9 +263,9 @@ class Worker:
         request.context_tokens += done_steps
         self._context_sum -= request.context_tokens
         self._batch_version += 1
-        spent_j = self._energy_per_token_j - request.energy_mark_j
+        spent_j = self.meter.per_token_j - request.energy_mark_j
         request.energy_j += spent_j
-        self.attributed_j += spent_j
+        self.meter.attributed_j += spent_j
 
     def _finish(self, request: Request, now_s: float) -> None:
         self._stop_decoding(request, request.output_tokens - request.generated)
@@ -403,7 +352,7 @@ class Worker:
             steps = steps or 1
         else:
             self.next_change_s = inf
-            self._idle_since_s = now_s
+            self.meter.idle_since_s = now_s
             return
         batch = (self._batch_version, pieces[0][0].request_id if pieces else -1, len(pieces), decodes + chunk)
         contexts = self._context_sum if decodes else 0

@@ -1,0 +1,87 @@
+"""What an instance has used and made: energy, time, tokens, and whose energy it was."""
+
+from __future__ import annotations
+
+from twin.serving.jump import Jump
+from twin.serving.worker_spec import Progress
+
+
+class Meter:
+    """Running totals of an instance, exact at every step boundary and even within a step.
+
+    `energy_j` counts its GPUs, idle time included; `step_energy_j` steps alone. A step's energy is shared evenly by its tokens:
+    a decoding sequence has used the growth of `per_token_j` since it joined, a prompt is charged as its pieces are computed, and
+    `attributed_j` is what requests that have left, and prompts, were charged.
+    """
+
+    __slots__ = (
+        "_idle_w",
+        "attributed_j",
+        "busy_s",
+        "decode_batch_s",
+        "energy_j",
+        "ideal_s",
+        "idle_since_s",
+        "output_tokens",
+        "per_token_j",
+        "prefill_tokens",
+        "step_energy_j",
+    )
+
+    def __init__(self, idle_w: float):
+        self._idle_w = idle_w
+        self.idle_since_s = 0.0
+        self.energy_j = 0.0
+        self.step_energy_j = 0.0
+        self.busy_s = 0.0
+        self.ideal_s = 0.0
+        self.output_tokens = 0
+        self.prefill_tokens = 0
+        self.decode_batch_s = 0.0
+        self.per_token_j = 0.0
+        self.attributed_j = 0.0
+
+    def book_idle(self, now_s: float) -> None:
+        """The instance was idle up to now."""
+        if now_s > self.idle_since_s:
+            self.energy_j += self._idle_w * (now_s - self.idle_since_s)
+
+    def book(self, jump: Jump, now_s: float) -> float:
+        """The steps of `jump` are done now; the energy of each token position over them, in J."""
+        steps = jump.steps
+        energy_j = jump.energy_j(steps)
+        self.energy_j += energy_j
+        self.step_energy_j += energy_j
+        self.busy_s += now_s - jump.start_s
+        self.ideal_s += jump.ideal_s(steps)
+        share_j = energy_j / jump.tokens
+        decodes = jump.decodes
+        if decodes:
+            self.decode_batch_s += (now_s - jump.start_s) * decodes
+            self.per_token_j += share_j
+            self.output_tokens += decodes * steps
+        self.idle_since_s = now_s
+        return share_j
+
+    def progress(self, jump: Jump | None, now_s: float) -> Progress:
+        """Totals up to `now_s` with `jump` under way (None: idle); within a step they accrue evenly."""
+        if jump is None:
+            energy_j = self.energy_j + self._idle_w * (now_s - self.idle_since_s)
+            return Progress(energy_j, self.busy_s, self.ideal_s, self.output_tokens, self.prefill_tokens, self.decode_batch_s)
+        steps = jump.boundary_at_or_after(now_s) - 1
+        begun_s = jump.duration_s(steps)
+        step_s = jump.duration_s(steps + 1) - begun_s
+        elapsed_s = now_s - jump.start_s
+        # The clock of the run and the sum of steps may differ in the last bit at either end of a step.
+        share = min(1.0, max(0.0, (elapsed_s - begun_s) / step_s))
+        done = steps + share
+        energy_j = jump.energy_j(steps)
+        ideal_s = jump.ideal_s(steps)
+        return Progress(
+            self.energy_j + energy_j + share * (jump.energy_j(steps + 1) - energy_j),
+            self.busy_s + elapsed_s,
+            self.ideal_s + ideal_s + share * (jump.ideal_s(steps + 1) - ideal_s),
+            self.output_tokens + done * jump.decodes,
+            self.prefill_tokens + done * (jump.tokens - jump.decodes),
+            self.decode_batch_s + elapsed_s * jump.decodes,
+        )
