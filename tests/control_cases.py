@@ -6,8 +6,15 @@ from dataclasses import replace
 from typing import Any
 
 from twin.control import AnnouncedTarget, BatteryState, Observation, PolicySettings, PoolState, TierState
+from twin.performance import GpuPower
 
 SETTINGS = PolicySettings(margin_frac=0.01, ramp_back_frac_per_min=0.05, clock_delay_s=0.1, cap_delay_s=2.0, extra={})
+
+
+def watts(idle_w: float, active_w: float, compute_w: float, memory_w: float, exponent: float) -> GpuPower:
+    """A GPU without a voltage floor."""
+    return GpuPower(idle_w, compute_w, memory_w, exponent, tdp_w=700.0, clock_min_frac=0.2, active_w=active_w)
+
 
 #: Ten GPUs whose step at full clock is 30 ms of arithmetic in GEMMs (over 10 ms of memory), 5 ms of attention bound by memory
 #: (1 ms of arithmetic), and 5 ms of overhead: 40 ms.
@@ -30,7 +37,9 @@ POOL = PoolState(
     attention_compute_s=0.001,
     attention_memory_s=0.005,
     overhead_s=0.005,
-    power=(70.0, 40.0, 520.0, 330.0, 3.0),
+    compute_busy_s=0.031,
+    memory_busy_s=0.015,
+    power=watts(70.0, 40.0, 520.0, 330.0, 3.0),
 )
 
 PREMIUM = TierState("premium", "slow", 0.1, False, 0)
@@ -41,8 +50,10 @@ EVENT = AnnouncedTarget("dip", start_s=100.0, ramp_end_s=160.0, end_s=400.0, tar
 
 
 def pool(**changes: Any) -> PoolState:
-    """POOL with `changes`."""
-    return replace(POOL, **changes)
+    """POOL with `changes`; the mean GPU is as busy as the terms of the step's time say."""
+    new = replace(POOL, **changes)
+    compute_s, memory_s = new.gemm_compute_s + new.attention_compute_s, new.gemm_memory_s + new.attention_memory_s
+    return replace(new, compute_busy_s=compute_s, memory_busy_s=memory_s)
 
 
 def seen(time_s: float = 0.0, **changes: Any) -> Observation:

@@ -66,6 +66,7 @@ class ReferenceWorker:
                 membership += 1
             pieces: list[tuple[Sequence, int]] = []
             budget = spec.max_batched_tokens - (0 if spec.prefill_first else len(running))
+            share = max(1, budget // spec.cost.dp)
             for index in range(10**9):
                 if budget <= 0:
                     break
@@ -83,7 +84,7 @@ class ReferenceWorker:
                     head.todo = prompt
                     pinned += prompt
                     prefilling.append(head)
-                take = min(budget, prefilling[index].todo)
+                take = min(budget, share, prefilling[index].todo)
                 pieces.append((prefilling[index], take))
                 budget -= take
             decoding = [] if (pieces and spec.prefill_first) else list(running)
@@ -95,13 +96,22 @@ class ReferenceWorker:
             read = context + sum(s.kv - s.todo for s, _ in pieces)
             att_c = spec.cost.decode_attention_compute_s * context + spec.cost.prefill_attention_compute_s * pairs
             att_m = spec.cost.attention_memory_s * read
+            busy_c, busy_m = gemm_c + att_c, gemm_m + att_m
+            if spec.cost.dp > 1 and pieces:
+                # Ranks wait for the longest prompt piece: everything of it counts once for each rank.
+                own = [(sum(s.kv - s.todo + i + 1 for i in range(n)), n, s.kv - s.todo) for s, n in pieces]
+                worst = max(own, key=lambda o: o[0])
+                gemm_c += spec.cost.rank_gemm_compute_s_per_token * max(
+                    0, spec.cost.dp * max(o[1] for o in own) - sum(o[1] for o in own)
+                )
+                att_c += spec.cost.prefill_attention_compute_s * max(0, spec.cost.dp * worst[0] - pairs)
+                att_m += spec.cost.attention_memory_s * max(0, spec.cost.dp * worst[2] - sum(o[2] for o in own))
             batch = (membership, pieces[0][0].key if pieces else -1, len(pieces), tokens)
             power = spec.power
 
             def mean_power_w(f: float) -> float:
                 step = max(gemm_c / f, gemm_m) + max(att_c / f, att_m) + overhead
-                dynamic = power.compute_w * f ** (power.exponent - 1) * (gemm_c + att_c) + power.memory_w * (gemm_m + att_m)
-                return power.stepping_w(f) + dynamic / step
+                return power.step_energy_j(step, busy_c, busy_m, f) / step
 
             if settled != batch:
                 settled = batch

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import product
+from itertools import pairwise, product
 
 import pytest
-from control_cases import FREE, PREMIUM, SETTINGS, STANDARD, battery, in_event, pool, seen
+from control_cases import FREE, PREMIUM, SETTINGS, STANDARD, battery, in_event, pool, seen, watts
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -70,7 +70,7 @@ _POOLS = st.builds(
         sequences_frac=batch,
         gemm_compute_s=compute,
         gemm_memory_s=memory,
-        power=(70.0, 40.0, 520.0, 330.0, exponent),
+        power=watts(70.0, 40.0, 520.0, 330.0, exponent),
         tdp_w=5_000.0,
     ),
     st.sampled_from(["prefill", "decode", "aggregated"]),
@@ -93,10 +93,10 @@ def test_no_pair_of_clocks_saves_as_much_for_less(first: PoolState, second: Pool
     for each in view.pools:
         watts = [each.power_at(c) for c in grid]
         losses = [token_loss(each, c, rate, PREMIUM.tpot_objective_s) for c in grid]
-        saved = [a - b for a, b in zip(watts, watts[1:], strict=False)]
+        saved = [a - b for a, b in pairwise(watts)]
         assume(all(w > 1e-6 for w in saved))
         prices = [(b - a) / w for a, b, w in zip(losses, losses[1:], saved, strict=False)]
-        assume(all(later >= earlier - 1e-12 for earlier, later in zip(prices, prices[1:], strict=False)))
+        assume(all(later >= earlier - 1e-12 for earlier, later in pairwise(prices)))
     most_w = _drawn_w(view, FULL) - _drawn_w(view, {"easy": floor, "tight": floor})
     clocks, missing_w = slow_down(view, FULL, share * most_w, floor)
     assert missing_w == 0.0
@@ -121,7 +121,7 @@ def test_a_pool_held_by_its_tdp_can_still_be_slowed(compute_w: int) -> None:
         attention_memory_s=0.001,
         overhead_s=0.0,
         busy_frac=0.6,
-        power=(70.0, 40.0, float(compute_w), 330.0, 2.6),
+        power=watts(70.0, 40.0, float(compute_w), 330.0, 2.6),
     )
 
     def draws_w(clock: float) -> float:
@@ -216,15 +216,16 @@ def test_what_the_battery_bridges_is_not_out_of_reach() -> None:
     assert [c.clock for c in said if isinstance(c, SetClock)]
 
 
-def test_best_effort_never_goes_below_the_floor() -> None:
+def test_best_effort_never_goes_below_the_floor_and_says_what_is_missing() -> None:
     ladder = Ladder(SETTINGS)
     event = replace(in_event(200.0).announced[0], mandatory=False)
-    clocks = []
+    commands = []
     for second in range(200, 400):
         view = in_event(float(second), limit_w=1_000.0, limit_ahead_w=1_000.0, announced=(event,), tiers=(PREMIUM,))
-        clocks += [c.clock for c in ladder.decide(view) if isinstance(c, SetClock)]
-    assert clocks
-    assert min(clocks) == 0.5
+        commands += ladder.decide(view)
+    assert min(c.clock for c in commands if isinstance(c, SetClock)) == 0.5
+    (report,) = [c for c in commands if isinstance(c, Report)]  # what is missing is said all the same
+    assert "at the clock floor" in report.message
 
 
 def test_the_way_back_is_measured_from_the_end_of_the_event() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from typing import Any
 
@@ -114,4 +115,4 @@ def test_no_gpu_twice_and_no_instance_across_domains(
 def _gaps(shapes: list[tuple[int, int]], domain: int) -> bool:
     """Whether some size does not divide the next larger one, so that packing may leave holes."""
     sizes = sorted({min(size, domain) for size, _ in shapes})
-    return any(larger % smaller for smaller, larger in zip(sizes, sizes[1:], strict=False))
+    return any(larger % smaller for smaller, larger in itertools.pairwise(sizes))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -66,8 +68,8 @@ def test_every_time_that_is_due_is_there_once(
 ) -> None:
     steps = list(step_times(horizon_s, record_s, workers_s, control_s, boundaries))
     times = [s.time_s for s in steps]
-    assert all(a < b for a, b in zip(times, times[1:], strict=False))
-    assert 0.0 < times[0]
+    assert all(a < b for a, b in itertools.pairwise(times))
+    assert times[0] > 0.0
     assert times[-1] == horizon_s
     assert (steps[-1].record, steps[-1].record_workers) == (True, True)
 
@@ -90,5 +92,5 @@ def test_every_time_that_is_due_is_there_once(
 def test_boundaries_a_nanosecond_apart_do_not_step_backwards(count: int) -> None:
     boundaries = [1.0 + n * 0.9e-9 for n in range(-count, count + 1)]
     times = [s.time_s for s in step_times(2.0, 1.0, 0.5, 0.25, boundaries)]
-    assert all(a < b for a, b in zip(times, times[1:], strict=False))
+    assert all(a < b for a, b in itertools.pairwise(times))
     assert all(any(t >= b and t - b < 1e-8 for t in times) for b in boundaries)

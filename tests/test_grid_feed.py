@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -117,7 +119,7 @@ def test_no_instant_of_a_step_has_a_lower_level_than_the_step_is_judged_by(
 ) -> None:
     feed = FeedSchedule(100.0, events)
     times = sorted({0.0, 200.0, *feed.boundaries_s(), *cuts})
-    for from_s, to_s in zip(times, times[1:], strict=False):
+    for from_s, to_s in itertools.pairwise(times):
         target_w = feed.target_w(from_s, to_s)
         assert (target_w is None) == (not feed.in_force(from_s))
         levels = [feed.limit_w(from_s + share * (to_s - from_s)) for share in (0.0, 0.3, 0.999)]

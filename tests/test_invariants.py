@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,7 @@ def _check_requests(requests: pd.DataFrame, sessions: pd.DataFrame, summary: dic
     horizon_s, slack = summary["horizon_s"], 1e-9
 
     def in_order(*names: str) -> None:
-        for before, after in zip(names, names[1:], strict=False):
+        for before, after in itertools.pairwise(names):
             both = requests[[before, after]].dropna()
             assert (both[after] >= both[before] - slack).all()
 
@@ -260,8 +261,9 @@ def test_the_books_of_random_factories_balance(scenario: dict[str, Any]) -> None
         try:
             run = _play(Path(folder), scenario)
         except InputError as error:
-            assert "no session arrives" in str(error)  # at the lowest rate it happens
-            return
+            if "no session arrives" in str(error):  # at the lowest rate it happens
+                return
+            raise
         check_books(run, scenario)
 
 

@@ -39,7 +39,18 @@ COST = StepCost(
 )
 #: Attention bound by arithmetic in decode, so that both roofs and the crossing between them are met.
 COMPUTE_COST = replace(COST, decode_attention_compute_s=9e-9, prefill_attention_compute_s=3e-11)
-POWER = GpuPower(idle_w=70.0, compute_w=520.0, memory_w=330.0, exponent=2.6, tdp_w=700.0, clock_min_frac=0.2, active_w=40.0)
+#: Four attention ranks that wait for one another.
+RANKS_COST = replace(COST, dp=4, rank_gemm_compute_s_per_token=1e-6)
+POWER = GpuPower(
+    idle_w=70.0,
+    compute_w=520.0,
+    memory_w=330.0,
+    exponent=2.6,
+    tdp_w=700.0,
+    clock_min_frac=0.2,
+    active_w=40.0,
+    voltage_floor_frac=0.6,
+)
 SPEC = WorkerSpec("w", "aggregated", COST, POWER, 4, 60_000, 64, 512)
 
 
@@ -109,7 +120,7 @@ commands_st = st.lists(
     max_sequences=st.sampled_from([2, 8, 64]),
     capacity=st.sampled_from([4_000, 9_000, 60_000]),
     prefill_first=st.booleans(),
-    cost=st.sampled_from([COST, COMPUTE_COST]),
+    cost=st.sampled_from([COST, COMPUTE_COST, RANKS_COST]),
 )
 def test_agrees_with_the_step_by_step_reference(arrivals, commands, chunk, max_sequences, capacity, prefill_first, cost):
     spec = replace(

@@ -198,12 +198,15 @@ class Ladder:
         if missing_w > 0 and event is not None:
             commands += self._defer(seen, missing_w)
             waiting = [t for t in seen.tiers if t.curtailment == "defer" and not t.held]
-            if event.mandatory and not waiting and seen.time_s - self._last_hold_s > self._own.settle_s:
-                clocks, missing_w = slow_down(seen, clocks, missing_w, 0.0)
+            if not waiting and seen.time_s - self._last_hold_s > self._own.settle_s:
+                where = "at the clock floor"
+                if event.mandatory:
+                    clocks, missing_w = slow_down(seen, clocks, missing_w, 0.0)
+                    where = "at the lowest clocks"
                 bridge_w = seen.battery.discharge_max_w if seen.battery else 0.0
                 if missing_w > bridge_w and event.name not in self._reported:
                     self._reported.add(event.name)
-                    text = f"{missing_w / 1e3:.1f} kW above the limit at the lowest clocks; battery {bridge_w / 1e3:.1f} kW"
+                    text = f"{missing_w / 1e3:.1f} kW above the limit {where}; battery {bridge_w / 1e3:.1f} kW"
                     commands.append(Report(event.name, f"the target cannot be met: {text}; held at the nearest feasible point"))
         reason = f"{need_w / 1e3:.1f} kW above what the limit allows"
         return commands + self._set_clocks(seen, clocks, reason)
@@ -245,15 +248,18 @@ class Ladder:
         return [SetClock(name, clocks[name], reason) for name in changed]
 
     def _battery_order(self, seen: Observation) -> list[Command]:
-        """The battery follows the level in force all the time; it recharges when no event runs and the factory is back."""
+        """The battery follows the level in force all the time, and takes up again what room there is below it.
+
+        It does not recharge while the factory comes back: its power would count against the ramp.
+        """
         if seen.battery is None:
             return []
-        slowed = self._held or any(clock < 1.0 for clock in self._clocks.values())
-        recharge = seen.event is None and not slowed and seen.battery.soc_frac < (0.98 if self._battery != "recharge" else 1.0)
-        order = "recharge" if recharge else "follow"
+        coming_back = seen.event is None and (bool(self._held) or any(clock < 1.0 for clock in self._clocks.values()))
+        order = "follow" if coming_back else "recharge"
         if order == self._battery:
             return []
         self._battery = order
-        if recharge:
-            return [FollowLimit(self._own.recharge_frac * seen.contract_w, "recharge while there is room below the limit")]
-        return [FollowLimit(0.0, "what exceeds the level in force comes from the battery")]
+        if coming_back:
+            return [FollowLimit(0.0, "what exceeds the level comes from the battery; no recharge while the factory comes back")]
+        recharge_w = self._own.recharge_frac * seen.contract_w
+        return [FollowLimit(recharge_w, "what exceeds the level in force comes from the battery, and goes back below it")]

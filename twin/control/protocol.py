@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from twin.performance import GpuPower
+
 
 @dataclass(frozen=True, slots=True)
 class AnnouncedTarget:
@@ -26,9 +28,9 @@ class AnnouncedTarget:
 class PoolState:
     """A pool over the last control step, and what sets its speed and power.
 
-    The five step terms are means over its busy instances and the last seconds, in seconds at relative clock 1
-    (`twin.performance.StepCost`); so is `busy_frac`. `sequences_frac` is its batch over the largest batch allowed;
-    `power` the model of one of its `gpus` GPUs as (idle W, active W, compute W, memory W, exponent).
+    The step terms are means over its busy instances and the last seconds, in seconds at relative clock 1: five that set the
+    step's time (`twin.performance.StepCost`), two for how long the mean GPU is busy in it. So is `busy_frac`. `sequences_frac` is its batch over the largest batch allowed;
+    `power` the model of one of its `gpus` GPUs.
     """
 
     name: str
@@ -49,7 +51,9 @@ class PoolState:
     attention_compute_s: float
     attention_memory_s: float
     overhead_s: float
-    power: tuple[float, float, float, float, float]
+    compute_busy_s: float
+    memory_busy_s: float
+    power: GpuPower
 
     def step_s(self, clock: float) -> float:
         """Mean step time at relative `clock`; 0 for a pool that did nothing."""
@@ -66,14 +70,12 @@ class PoolState:
 
     def power_at(self, clock: float) -> float:
         """GPU power of the pool at `clock` under the same demand, in W."""
-        idle_w, active_w, compute_w, memory_w, exponent = self.power
+        idle_w = self.power.idle_w
         step_s = self.step_s(clock)
         if step_s == 0:
             return self.gpus * idle_w
-        dynamic_j = active_w * clock**exponent * step_s
-        dynamic_j += compute_w * clock ** (exponent - 1) * (self.gemm_compute_s + self.attention_compute_s)
-        dynamic_j += memory_w * (self.gemm_memory_s + self.attention_memory_s)
-        return self.gpus * (idle_w + min(1.0, self.busy_at(clock)) * min(dynamic_j / step_s, self.tdp_w - idle_w))
+        stepping_w = self.power.step_energy_j(step_s, self.compute_busy_s, self.memory_busy_s, clock) / step_s
+        return self.gpus * (idle_w + min(1.0, self.busy_at(clock)) * (min(stepping_w, self.tdp_w) - idle_w))
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ class ControlProcess:
         self._policy = policy
         self._control = control
         self._tiers = tiers
-        self._terms: dict[str, list[float]] = {pool.name: [0.0] * 5 for pool in site.pools}
+        self._terms: dict[str, list[float]] = {pool.name: [0.0] * 7 for pool in site.pools}
         self._busy: dict[str, float] = {}
         self._pools = {pool.name: pool for pool in site.pools}
 
@@ -129,7 +129,9 @@ class ControlProcess:
             attention_compute_s=smooth[2],
             attention_memory_s=smooth[3],
             overhead_s=smooth[4],
-            power=(power.idle_w, power.active_w, power.compute_w, power.memory_w, power.exponent),
+            compute_busy_s=smooth[5],
+            memory_busy_s=smooth[6],
+            power=power,
         )
 
     def _carry_out(self, command: Command, now_s: float) -> None:

@@ -20,7 +20,7 @@ def build_network(
     plan = site_plan(site, catalog)
     gpu = catalog.part("gpu", catalog.part("rack", site.racks[0].rack).text("gpu"))
     endpoints = [
-        Endpoint(f"{pool.name}-{number}", pool.parallelism.gpus, at.domain, at.node)
+        Endpoint(f"{pool.name}-{number}", pool.parallelism.gpus, at.domain, at.node, pool.parallelism.tp)
         for pool in pools
         for number, at in enumerate(places[pool.name][: pool.instances // represent])
     ]

@@ -86,7 +86,6 @@ class PlantProcess:
         self.after_step: Callable[[StepTime], None]
         self._last_s = 0.0
         self._power_w = np.zeros(len(site.stations))
-        self._busy = np.zeros(len(site.stations))
         self._settled = False
         self.means = Means()
         self._station_racks = [sorted(rack for rack, _ in station.racks) for station in site.stations]
@@ -132,13 +131,12 @@ class PlantProcess:
             busy_s = now.busy_s - last.busy_s
             tokens = now.output_tokens - last.output_tokens
             self._power_w[place] = used_j / span_s / station.worker.spec.gpus
-            self._busy[place] = busy_s / span_s
             tokens_out += tokens
             pool = station.pool
             means.pool_gpu_j[pool] = means.pool_gpu_j.get(pool, 0.0) + used_j
             means.pool_busy_s[pool] = means.pool_busy_s.get(pool, 0.0) + busy_s
             means.pool_tokens[pool] = means.pool_tokens.get(pool, 0.0) + tokens
-        rack_gpu_w, rack_it_w, hottest_w = site.loads.power(self._power_w, self._busy)
+        rack_gpu_w, rack_it_w, hottest_w = site.loads.power(self._power_w)
         dry_c, wet_c = site.weather.at(to_s)
         if not self._settled:
             site.plant.settle(rack_it_w, dry_c, wet_c)

@@ -134,11 +134,13 @@ def feed_schedule(scenario: Scenario, site: Site) -> FeedSchedule:
 
 
 def _rack_loads(site: Site, stations: list[Station], catalog: Catalog, fabric_w: float) -> RackLoads:
-    gpus, idle_gpu_w, other_idle_w, other_busy_w = [], [], [], []
+    gpus, idle_gpu_w, gpu_tdp_w, other_idle_w, other_busy_w = [], [], [], [], []
     for group in site.racks:
         part = catalog.part("rack", group.rack)
         gpus += [part.number("gpus")] * group.count
-        idle_gpu_w += [catalog.part("gpu", part.text("gpu")).number("idle_w")] * group.count
+        gpu = catalog.part("gpu", part.text("gpu"))
+        idle_gpu_w += [gpu.number("idle_w")] * group.count
+        gpu_tdp_w += [gpu.number("tdp_w")] * group.count
         other_idle_w += [part.number("other_idle_w")] * group.count
         other_busy_w += [part.number("other_busy_w")] * group.count
     gpus_on = np.zeros((len(gpus), len(stations)))
@@ -149,6 +151,7 @@ def _rack_loads(site: Site, stations: list[Station], catalog: Catalog, fabric_w:
         gpus=np.array(gpus),
         gpus_on=gpus_on,
         idle_gpu_w=np.array(idle_gpu_w),
+        gpu_tdp_w=np.array(gpu_tdp_w),
         other_idle_w=np.array(other_idle_w),
         other_busy_w=np.array(other_busy_w),
         # Leaves and spines stand among the racks: their power is spread over them evenly.

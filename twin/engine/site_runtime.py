@@ -28,16 +28,20 @@ class RackLoads:
     gpus: Floats
     gpus_on: Floats
     idle_gpu_w: Floats
+    gpu_tdp_w: Floats
     other_idle_w: Floats
     other_busy_w: Floats
     fabric_w: Floats
 
-    def power(self, per_gpu_w: Floats, busy_frac: Floats) -> tuple[Floats, Floats, Floats]:
-        """GPU power, IT power and hottest GPU power of each rack, from each station's mean power per GPU and busy share."""
+    def power(self, per_gpu_w: Floats) -> tuple[Floats, Floats, Floats]:
+        """GPU power, IT power and hottest GPU power of each rack, from each station's mean power per GPU.
+
+        CPUs, switches, NICs and fans are taken to follow the GPUs' load: idle with them, at their maximum at the TDP.
+        """
         unused = self.gpus - self.gpus_on.sum(axis=1)
         gpu_w = self.gpus_on @ per_gpu_w + unused * self.idle_gpu_w
-        busy = (self.gpus_on @ busy_frac) / self.gpus
-        other_w = self.other_idle_w + busy * (self.other_busy_w - self.other_idle_w) + self.fabric_w
+        load = (gpu_w / self.gpus - self.idle_gpu_w) / (self.gpu_tdp_w - self.idle_gpu_w)
+        other_w = self.other_idle_w + load * (self.other_busy_w - self.other_idle_w) + self.fabric_w
         hottest_w = np.maximum(np.max(np.where(self.gpus_on > 0, per_gpu_w, 0.0), axis=1), self.idle_gpu_w)
         return gpu_w, gpu_w + other_w, hottest_w
 

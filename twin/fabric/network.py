@@ -21,12 +21,16 @@ from twin.fabric.plan import FabricPlan
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """An engine instance: its GPUs, the scale-up domain and the first node (host of NICs) it stands on."""
+    """An engine instance: its GPUs, the scale-up domain and the first node (host of NICs) it stands on.
+
+    `lanes` GPUs hold the KV of one sequence (None: all of them): a transfer goes over their links alone.
+    """
 
     name: str
     gpus: int
     domain: int
     node: int
+    lanes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +85,19 @@ class LinkClass:
 class _Port:
     """An endpoint's state: rates, and when each of its four link directions will have sent all it was given."""
 
-    __slots__ = ("block", "domain", "down_s", "in_s", "leaf_node", "out_s", "scale_out_rate", "scale_up_rate", "up_s")
+    __slots__ = (
+        "block",
+        "domain",
+        "down_s",
+        "in_s",
+        "lanes_out_rate",
+        "lanes_up_rate",
+        "leaf_node",
+        "out_s",
+        "scale_out_rate",
+        "scale_up_rate",
+        "up_s",
+    )
 
     def __init__(self, endpoint: Endpoint, spec: NetworkSpec, block: int):
         self.domain = endpoint.domain
@@ -89,6 +105,9 @@ class _Port:
         self.block = block
         self.scale_up_rate = endpoint.gpus * spec.scale_up_bytes_per_s * spec.scale_up_efficiency_frac
         self.scale_out_rate = endpoint.gpus * spec.scale_out_bytes_per_s * spec.scale_out_efficiency_frac
+        lanes_frac = 1.0 if endpoint.lanes is None else endpoint.lanes / endpoint.gpus
+        self.lanes_up_rate = lanes_frac * self.scale_up_rate
+        self.lanes_out_rate = lanes_frac * self.scale_out_rate
         self.up_s = self.down_s = self.out_s = self.in_s = -math.inf
 
 
@@ -108,7 +127,8 @@ class Network:
     def __init__(self, spec: NetworkSpec, plan: FabricPlan, endpoints: Sequence[Endpoint]):
         """Raises InputError for an endpoint without GPUs or on a node that the fabric does not have."""
         for endpoint in endpoints:
-            if endpoint.gpus < 1 or not 0 <= endpoint.node < plan.nodes:
+            lanes = endpoint.gpus if endpoint.lanes is None else endpoint.lanes
+            if not 1 <= lanes <= endpoint.gpus or not 0 <= endpoint.node < plan.nodes:
                 raise InputError(f"network: {endpoint.name} has {endpoint.gpus} GPUs on node {endpoint.node} of {plan.nodes}")
         self.plan = plan
         self.endpoints = tuple(endpoints)
@@ -139,7 +159,7 @@ class Network:
         source, target = self._ports[src], self._ports[dst]
         if source.domain == target.domain:
             out_rate, in_rate = source.scale_up_rate, target.scale_up_rate
-            rate = out_rate if out_rate < in_rate else in_rate
+            rate = source.lanes_up_rate if source.lanes_up_rate < target.lanes_up_rate else target.lanes_up_rate
             latency_s = self._scale_up_latency_s
             source.up_s = out_s = (source.up_s if source.up_s > now_s else now_s) + size_bytes / out_rate
             target.down_s = in_s = (target.down_s if target.down_s > now_s else now_s) + size_bytes / in_rate
@@ -147,7 +167,7 @@ class Network:
             kind = self.scale_up
         else:
             out_rate, in_rate = source.scale_out_rate, target.scale_out_rate
-            rate = out_rate if out_rate < in_rate else in_rate
+            rate = source.lanes_out_rate if source.lanes_out_rate < target.lanes_out_rate else target.lanes_out_rate
             source.out_s = out_s = (source.out_s if source.out_s > now_s else now_s) + size_bytes / out_rate
             target.in_s = in_s = (target.in_s if target.in_s > now_s else now_s) + size_bytes / in_rate
             sent_s = out_s if out_s > in_s else in_s

@@ -64,6 +64,8 @@ class StepCost:
     The attention coefficients multiply, in this order: context tokens of the decoding sequences; (new, context) pairs of
     prompt chunks, n p + n (n + 1) / 2 for n tokens after a prefix of p; KV tokens read, decode contexts plus chunk prefixes.
     `request_overhead_s` is spent once a request outside the steps and belongs to its time to first token.
+    With `dp` attention ranks a prompt lives on one of them: in a step the ranks wait for the one with the most new tokens, whose
+    own GEMMs take `rank_gemm_compute_s_per_token` of the mean rank's time a token; sums over the instance count as if even.
     `ideal` is the same instance with every efficiency 1 and no overhead or collectives; None on an ideal itself.
     """
 
@@ -77,6 +79,8 @@ class StepCost:
     prefill_attention_compute_s: float
     attention_memory_s: float
     request_overhead_s: float
+    dp: int = 1
+    rank_gemm_compute_s_per_token: float = 0.0
     ideal: StepCost | None = None
 
     def token_terms(self, tokens: int) -> tuple[float, float, float]:
@@ -157,6 +161,8 @@ def _roofs(
     gemm_compute = attention_flops / compute_flops(gpu, attention_weights) + feed_forward_flops / compute_flops(
         gpu, precision.weights
     )
+    own_compute = attention_flops / compute_flops(gpu, attention_weights)
+    own_compute += 2.0 * shape.dense_ff_params / compute_flops(gpu, precision.weights)
     # memory: what every step reads on each GPU, and what it reads when all experts are touched. The head is read but its
     # FLOPs are left out: a prompt needs them for its last token alone
     dense = shape.attention_params * ELEMENT_BYTES[attention_weights]
@@ -180,6 +186,8 @@ def _roofs(
         prefill_attention_compute_s=shape.prefill_pair_flops * pair,
         attention_memory_s=kv_token / (bandwidth * use.attention_memory_eff),
         request_overhead_s=use.request_overhead_s,
+        dp=layout.dp,
+        rank_gemm_compute_s_per_token=own_compute / ranks / use.gemm_compute_eff,
         ideal=ideal,
     )
 

@@ -18,13 +18,16 @@ if TYPE_CHECKING:
 class Jump:
     """`steps` engine steps from `start_s`; step j takes `first_s + j * growth_s`.
 
-    `compute_s + j * compute_growth_s` is how long step j would keep the compute units busy at relative clock 1, and
-    `memory_s + ...` how long it keeps the memory busy; power within a step is constant. `stepping_w`, `compute_w` and
+    `compute_s + j * compute_growth_s` is how long step j would keep the mean GPU's compute units busy at relative clock 1, and
+    `memory_s + ...` how long it keeps its memory busy; `gemm_compute_s`, `attention_compute_s` and `attention_memory_s` are the
+    roofs of the first step's time, higher where attention ranks wait for the one with the longest prompt. Power within a step is constant. `stepping_w`, `compute_w` and
     `memory_w` are those of the whole instance at the jump's clock: the energy of a step is
     `stepping_w * duration + compute_w * compute_busy + memory_w * memory_busy`.
     """
 
     __slots__ = (
+        "attention_compute_s",
+        "attention_memory_s",
         "compute_growth_s",
         "compute_s",
         "compute_w",
@@ -33,6 +36,7 @@ class Jump:
         "end_s",
         "first_s",
         "full_chunks",
+        "gemm_compute_s",
         "growth_s",
         "ideal",
         "ideal_gemm_s",
@@ -59,6 +63,9 @@ class Jump:
     compute_growth_s: float
     memory_s: float
     memory_growth_s: float
+    gemm_compute_s: float
+    attention_compute_s: float
+    attention_memory_s: float
     stepping_w: float
     compute_w: float
     memory_w: float
@@ -131,28 +138,23 @@ def clock_under_cap(
     attention_compute_s: float,
     attention_memory_s: float,
     overhead_s: float,
+    busy_compute_s: float,
+    busy_memory_s: float,
 ) -> tuple[float, bool]:
     """The highest relative clock up to `clock` at which a step's mean power per GPU stays within `cap_w`, and whether none does.
 
-    A cap that does not bind gives `clock` back, so it costs nothing. Below `power.clock_min_frac` hardware does not go: the
-    result is that clock then, and True. Power rises with the clock, so bisection finds it (40 halvings: 1e-12 of the range).
+    The five terms set the step's time; `busy_*_s` is how long the mean GPU is busy in it (less than the terms where ranks wait
+    for one another). A cap that does not bind gives `clock` back, so it costs nothing. Below `power.clock_min_frac` hardware
+    does not go: the result is that clock then, and True. Power rises with the clock, so bisection finds it (40 halvings: 1e-12
+    of the range).
     """
-    compute_w = power.compute_w * (gemm_compute_s + attention_compute_s)
-    memory_j = power.memory_w * (gemm_memory_s + attention_memory_s)
-    idle_w, active_w, exponent = power.idle_w, power.active_w, power.exponent
-
-    gemm_s, attention_s = gemm_compute_s / clock, attention_compute_s / clock
-    step_s = (gemm_s if gemm_s > gemm_memory_s else gemm_memory_s) + overhead_s
-    step_s += attention_s if attention_s > attention_memory_s else attention_memory_s
-    share = clock**exponent if clock < 1.0 else 1.0
-    if idle_w + active_w * share + (compute_w * share / clock + memory_j) / step_s <= cap_w:
-        return clock, False
 
     def power_w(f: float) -> float:
         step_s = max(gemm_compute_s / f, gemm_memory_s) + max(attention_compute_s / f, attention_memory_s) + overhead_s
-        share = f**exponent
-        return idle_w + active_w * share + (compute_w * share / f + memory_j) / step_s
+        return power.step_energy_j(step_s, busy_compute_s, busy_memory_s, f) / step_s
 
+    if power_w(clock) <= cap_w:
+        return clock, False
     low, high = power.clock_min_frac, clock
     if low >= clock or power_w(low) > cap_w:
         return min(low, clock), True

@@ -92,10 +92,20 @@ class Stepper:
             pair_growth += taken * taken
             read += done
             read_growth += taken
-        compute_s = cost.decode_attention_compute_s * contexts + cost.prefill_attention_compute_s * pairs
+        busy_compute_s = gemm_compute_s + cost.decode_attention_compute_s * contexts + cost.prefill_attention_compute_s * pairs
         compute_growth_s = cost.decode_attention_compute_s * decodes + cost.prefill_attention_compute_s * pair_growth
-        memory_s = cost.attention_memory_s * read
+        busy_memory_s = gemm_memory_s + cost.attention_memory_s * read
         memory_growth_s = cost.attention_memory_s * read_growth
+        compute_s, memory_s = busy_compute_s - gemm_compute_s, busy_memory_s - gemm_memory_s
+        attention_growth_s, reading_growth_s = compute_growth_s, memory_growth_s
+        if cost.dp > 1 and pieces:
+            # A prompt lives on one attention rank: the others wait for the rank with the most to do.
+            late = self._longest_rank(pieces, chunk, pairs, pair_growth, read - contexts, read_growth - decodes)
+            gemm_compute_s += cost.rank_gemm_compute_s_per_token * late[0]
+            compute_s += cost.prefill_attention_compute_s * late[1]
+            attention_growth_s += cost.prefill_attention_compute_s * late[2]
+            memory_s += cost.attention_memory_s * late[3]
+            reading_growth_s += cost.attention_memory_s * late[4]
 
         if self._settled_for != batch:
             self._settled_for = batch
@@ -103,15 +113,15 @@ class Stepper:
             full_s = (gemm_compute_s if gemm_compute_s > gemm_memory_s else gemm_memory_s) + overhead_s
             full_s += compute_s if compute_s > memory_s else memory_s
             stepping_w, compute_w, memory_w = self._full_watts
-            drawn_j = compute_w * (gemm_compute_s + compute_s) + memory_w * (gemm_memory_s + memory_s)
+            drawn_j = compute_w * busy_compute_s + memory_w * busy_memory_s
             if not (self._free and self.clock == 1.0 and stepping_w * full_s + drawn_j <= self._cap_total_w * full_s):
-                self._settle(gemm_compute_s, gemm_memory_s, compute_s, memory_s, overhead_s)
+                self._settle(gemm_compute_s, gemm_memory_s, compute_s, memory_s, overhead_s, busy_compute_s, busy_memory_s)
         clock = self.clock
 
-        attention_s, attention_growth_s = compute_s / clock, compute_growth_s / clock
-        gap_s, gap_growth_s = attention_s - memory_s, attention_growth_s - memory_growth_s
+        attention_s, attention_growth_s = compute_s / clock, attention_growth_s / clock
+        gap_s, gap_growth_s = attention_s - memory_s, attention_growth_s - reading_growth_s
         if gap_s < 0.0 or (gap_s == 0.0 and gap_growth_s < 0.0):
-            attention_s, attention_growth_s = memory_s, memory_growth_s
+            attention_s, attention_growth_s = memory_s, reading_growth_s
             gap_s, gap_growth_s = -gap_s, -gap_growth_s
         if gap_growth_s < 0.0 and gap_s + gap_growth_s * (steps - 1) < 0.0:
             steps = int(-gap_s / gap_growth_s) + 1
@@ -122,9 +132,12 @@ class Stepper:
         gemm_s = gemm_compute_s / clock
         jump.first_s = first_s = (gemm_s if gemm_s > gemm_memory_s else gemm_memory_s) + attention_s + overhead_s
         jump.growth_s = attention_growth_s
-        jump.compute_s = gemm_compute_s + compute_s
+        jump.gemm_compute_s = gemm_compute_s
+        jump.attention_compute_s = compute_s
+        jump.attention_memory_s = memory_s
+        jump.compute_s = busy_compute_s
         jump.compute_growth_s = compute_growth_s
-        jump.memory_s = gemm_memory_s + memory_s
+        jump.memory_s = busy_memory_s
         jump.memory_growth_s = memory_growth_s
         jump.stepping_w, jump.compute_w, jump.memory_w = self._watts
         jump.decodes = decodes
@@ -140,12 +153,54 @@ class Stepper:
         jump.end_s = now_s + steps * first_s + attention_growth_s * (0.5 * steps * (steps - 1))
         return jump
 
-    def _settle(self, gemm_compute_s: float, gemm_memory_s: float, compute_s: float, memory_s: float, overhead_s: float) -> None:
+    def _longest_rank(
+        self,
+        pieces: list[tuple[Request, int]],
+        chunk: int,
+        pairs: float,
+        pair_growth: int,
+        prefixes: int,
+        prefix_growth: int,
+    ) -> tuple[float, float, float, float, float]:
+        """What the rank with the longest prompt piece has above the mean rank, times the ranks: tokens, pairs, their growth,
+        prefix tokens, their growth. Zeros where the pieces fill all ranks evenly enough that none stands out."""
+        dp = self._spec.cost.dp
+        request, taken = max(pieces, key=_pairs)
+        late_pairs = dp * _pairs((request, taken)) - pairs
+        late_tokens = dp * max(piece[1] for piece in pieces) - chunk
+        late_prefix = dp * request.done_tokens - prefixes
+        # Growth counts in runs of several steps alone: their pieces are equal, so the longest stays the longest.
+        return (
+            max(0, late_tokens),
+            max(0.0, late_pairs),
+            max(0, dp * taken * taken - pair_growth),
+            max(0, late_prefix),
+            max(0, dp * taken - prefix_growth),
+        )
+
+    def _settle(
+        self,
+        gemm_compute_s: float,
+        gemm_memory_s: float,
+        compute_s: float,
+        memory_s: float,
+        overhead_s: float,
+        busy_compute_s: float,
+        busy_memory_s: float,
+    ) -> None:
         """Find the clock for a new batch, and what the instance draws at it by what it does."""
-        power = self._spec.power
         limit = self.clock_lock if self.clock_lock < self.thermal_limit else self.thermal_limit
         clock, self.cap_unmet = clock_under_cap(
-            self.cap_w, limit, power, gemm_compute_s, gemm_memory_s, compute_s, memory_s, overhead_s
+            self.cap_w,
+            limit,
+            self._spec.power,
+            gemm_compute_s,
+            gemm_memory_s,
+            compute_s,
+            memory_s,
+            overhead_s,
+            busy_compute_s,
+            busy_memory_s,
         )
         if clock != self.clock:
             self.clock = clock
@@ -153,9 +208,15 @@ class Stepper:
 
     def _watts_at(self, clock: float) -> tuple[float, float, float]:
         gpus, power = self._spec.gpus, self._spec.power
-        share = clock**power.exponent
+        share = power.clock_share(clock)
         return (
             gpus * (power.idle_w + power.active_w * share),
             gpus * power.compute_w * share / clock,
             gpus * power.memory_w,
         )
+
+
+def _pairs(piece: tuple[Request, int]) -> float:
+    """(New token, context token) pairs of a prompt piece."""
+    request, taken = piece
+    return taken * request.done_tokens + 0.5 * taken * (taken + 1)

@@ -57,6 +57,7 @@ class Worker:
         self._context_sum = 0
         self._batch_version = 0
         self._serial = 0
+        self._budget_spent = False
         self._exported: dict[Request, int] = {}
 
     # --- verbs -------------------------------------------------------------------------------------------------------
@@ -132,21 +133,24 @@ class Worker:
         """Totals up to `now_s`, which is not past the next change; within a step they accrue evenly."""
         return self.meter.progress(self._jump, now_s)
 
-    def step_terms(self) -> tuple[float, float, float, float, float] | None:
-        """The step in progress: (gemm compute, gemm memory, attention compute, attention memory, overhead) seconds at clock 1.
+    def step_terms(self) -> tuple[float, ...] | None:
+        """The step in progress, seconds at clock 1: gemm compute, gemm memory, attention compute, attention memory and overhead,
+        which set its time; compute and memory of the mean GPU, which set its energy.
 
         None while idle. Control estimates from it what another clock would do.
         """
         jump = self._jump
         if jump is None:
             return None
-        gemm_compute_s, gemm_memory_s, overhead_s, _ = self.stepper.terms(jump.tokens)
+        _, gemm_memory_s, overhead_s, _ = self.stepper.terms(jump.tokens)
         return (
-            gemm_compute_s,
+            jump.gemm_compute_s,
             gemm_memory_s,
-            jump.compute_s - gemm_compute_s,
-            jump.memory_s - gemm_memory_s,
+            jump.attention_compute_s,
+            jump.attention_memory_s,
             overhead_s,
+            jump.compute_s,
+            jump.memory_s,
         )
 
     def held(self) -> list[Request]:
@@ -226,7 +230,7 @@ class Worker:
             self.meter.attributed_j += share_j * tokens
             self.meter.prefill_tokens += done
             if request.todo_tokens == 0:
-                self.prefilling.popleft()
+                self.prefilling.remove(request)
                 self._prefilled(request, now_s)
 
     def _prefilled(self, request: Request, now_s: float) -> None:
@@ -342,7 +346,7 @@ class Worker:
             chunk, steps = self._take_prompts(pieces, budget, now_s)
             if pieces and spec.prefill_first:
                 decodes = 0
-        full_chunks = steps > 0
+        full_chunks = steps > 0 and self._budget_spent
         if decodes:
             until_end = self._next_end_step() - self._decode_step
             room = (spec.kv_capacity_tokens - self.pinned_tokens) // decodes
@@ -364,24 +368,26 @@ class Worker:
     def _take_prompts(self, pieces: list[tuple[Request, int]], budget: int, now_s: float) -> tuple[int, int]:
         """Fill `budget` tokens of a step with prompts in order of arrival, admitting as many as it takes, into `pieces`.
 
-        Returns the tokens taken and for how many steps the first prompt alone fills the budget: 0 where it does not.
+        A prompt lives on one attention rank, so it gets at most its rank's share of the budget. Returns the tokens taken and
+        for how many steps the same pieces can be taken again: 0 where they differ or one of them ends with the step.
         """
+        share = max(1, budget // self.spec.cost.dp)
         chunk = taken = 0
+        steps = inf
         while budget > 0:
             if taken == len(self.prefilling) and not (
                 self.waiting and not self.waiting[0].kv_elsewhere and self._admit(self.waiting[0], now_s)
             ):
                 break
             request = self.prefilling[taken]
-            todo = request.todo_tokens
-            if todo > budget:
-                pieces.append((request, budget))
-                return chunk + budget, 0 if taken else todo // budget
-            pieces.append((request, todo))
-            chunk += todo
-            budget -= todo
+            piece = min(request.todo_tokens, budget, share)
+            pieces.append((request, piece))
+            steps = min(steps, request.todo_tokens // piece if piece == share else 0)
+            chunk += piece
+            budget -= piece
             taken += 1
-        return chunk, 0
+        self._budget_spent = budget <= 0
+        return chunk, int(steps) if steps > 1 and pieces else 0
 
     def _next_end_step(self) -> int:
         ends = self._ends
