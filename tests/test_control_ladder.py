@@ -276,33 +276,27 @@ def test_tiers_come_back_after_the_clocks_and_in_reverse_order() -> None:
     assert order == [("hold", "free"), ("hold", "standard"), ("release", "standard"), ("release", "free")]
 
 
-def test_the_battery_follows_from_the_first_look_and_recharges_only_when_all_is_back() -> None:
+def test_the_battery_follows_all_the_time_and_recharges_below_the_level_but_not_on_the_way_back() -> None:
     ladder = Ladder(SETTINGS)
-    full = seen(1.0, utility_w=5_000.0, battery=battery())
-    assert ladder.decide(full) == [FollowLimit(0.0, "what exceeds the level in force comes from the battery")]
-    assert ladder.decide(replace(full, time_s=2.0)) == []
-    # In an event, however empty, it is not charged.
     low = battery(0.4, 4_000.0)
+    (order,) = [c for c in ladder.decide(seen(1.0, utility_w=5_000.0, battery=low)) if isinstance(c, FollowLimit)]
+    assert order.recharge_w == pytest.approx(1_000.0)  # a tenth of the contract
+    # In an event it goes on doing both: what room there is below the level is taken up again.
     orders = []
     for second in range(200, 400):
-        view = in_event(float(second), battery=low)
-        orders += [c for c in ladder.decide(view) if isinstance(c, FollowLimit)]
+        orders += [c for c in ladder.decide(in_event(float(second), battery=low)) if isinstance(c, FollowLimit)]
     assert not orders
-    # Afterwards clocks come back first.
+    # On the way back its power would count against the ramp: it recharges once the clocks are at full again.
     clock = 0.5
-    recharge_s = None
+    told: list[tuple[float, float]] = []
     for second in range(400, 1500):
         for command in ladder.decide(seen(float(second), utility_w=5_000.0, battery=low)):
             if isinstance(command, SetClock):
                 clock = command.clock
             elif isinstance(command, FollowLimit):
-                assert clock == 1.0
-                recharge_s = second
-                assert command.recharge_w == pytest.approx(1_000.0)  # a tenth of the contract
-    assert recharge_s is not None
-    # A new event stops it at once.
-    (order,) = [c for c in ladder.decide(in_event(1600.0, utility_w=5_000.0, battery=low)) if isinstance(c, FollowLimit)]
-    assert order.recharge_w == 0.0
+                told.append((clock, command.recharge_w))
+    assert [recharge_w for _, recharge_w in told] == [0.0, pytest.approx(1_000.0)]
+    assert told[1][0] == 1.0
 
 
 @pytest.mark.parametrize(
@@ -313,6 +307,7 @@ def test_the_battery_follows_from_the_first_look_and_recharges_only_when_all_is_
         ({"react_s": "soon"}, "react_s must be a number above 0, not 'soon'"),
         ({"mean_s": True}, "mean_s must be a number above 0, not True"),
         ({"mean_s": float("nan")}, "mean_s must be a number above 0"),
+        ({"clock_floor": 5}, "clock_floor must be a share above 0 and up to 1, not 5"),
     ],
 )
 def test_settings_that_are_wrong_are_refused(extra: dict[str, object], message: str) -> None:

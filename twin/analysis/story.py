@@ -27,7 +27,9 @@ class Paragraph:
 def story(summary: dict[str, Any]) -> list[Paragraph]:
     """What happened, what it cost and whether anything was lost, the most important first."""
     paragraphs = [_event(summary, event) for event in summary["curtailment"]]
-    return [*paragraphs, _service(summary), _kept(summary)]
+    warnings = summary["warnings"]
+    outside = [Paragraph("Outside what the models were made for", tuple(f"{w}." for w in warnings), "bad")] if warnings else []
+    return [*paragraphs, *outside, _service(summary), _kept(summary)]
 
 
 def lead(summary: dict[str, Any]) -> str:

@@ -44,6 +44,7 @@ def summarise(run_dir: Path, totals: RunTotals) -> dict[str, Any]:
         },
         "curtailment": curtailment(run_dir, totals.events, requests, list(totals.tiers), totals.horizon_s),
         "economics": _economics(requests, totals),
+        "warnings": list(totals.warnings),
         "invariants": {"nothing_lost": counts["lost"] == 0, **totals.invariants},
     }
     return summary

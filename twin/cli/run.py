@@ -38,6 +38,8 @@ def run_command(
     if not quiet:
         wall_s = time.perf_counter() - began
         print(f"{format_duration(loaded.scenario.horizon)} simulated in {format_duration(wall_s)}", file=sys.stderr)
+    for warning in done.summary["warnings"] if not quiet else ():
+        print(f"note: {warning}", file=sys.stderr)
     for limit in done.broken_limits:
         print(f"limit broken: {limit}", file=sys.stderr)
     return 1 if done.broken_limits else 0

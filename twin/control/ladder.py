@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, inf
 
 from twin.control.protocol import (
     Command,
@@ -50,8 +50,10 @@ class LadderSettings:
         for name, value in extra.items():
             if name not in cls.__slots__:
                 raise InputError(f"policy 'ladder' has no setting {name!r}{did_you_mean(name, cls.__slots__)}")
-            if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-                raise InputError(f"policy 'ladder': {name} must be a number above 0, not {value!r}")
+            most = 1.0 if name in ("clock_floor", "recharge_frac") else inf
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= most:
+                bound = "a share above 0 and up to 1" if most == 1.0 else "a number above 0"
+                raise InputError(f"policy 'ladder': {name} must be {bound}, not {value!r}")
         return cls(**extra)  # type: ignore[arg-type]  # names and types were checked above
 
 

@@ -77,7 +77,7 @@ class ControlProcess:
             site=site.name,
             contract_w=site.feed.contract_w,
             limit_w=site.feed.limit_w(now_s),
-            limit_ahead_w=min(site.feed.limit_w(now_s), site.feed.limit_w(ahead_s)),
+            limit_ahead_w=min(site.feed.limit_w(now_s), site.feed.known_limit_w(ahead_s, now_s)),
             utility_w=means.utility_j / span_s,
             it_w=means.it_j / span_s,
             gpu_w=means.gpu_j / span_s,

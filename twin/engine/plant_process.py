@@ -154,16 +154,19 @@ class PlantProcess:
         means.battery_j += step.battery_w * span_s
         self._last_s = to_s
         self._recorder.add(step, gpu_w, tokens_out * site.represent, target_w)
-        self._watch_limit(to_s, step.utility_w, level_w)
+        self._watch_limit(to_s, step, level_w)
         self._throttle(to_s, step)
         return step
 
-    def _watch_limit(self, now_s: float, utility_w: float, level_w: float) -> None:
-        above = utility_w > level_w * (1 + 1e-6)
+    def _watch_limit(self, now_s: float, step: PlantStep, level_w: float) -> None:
+        above = step.utility_w > level_w * (1 + 1e-6)
         if above != self._breach:
             self._breach = above
             kind = "limit_exceeded" if above else "limit_kept_again"
-            self._recorder.event(now_s, kind, "feed", f"meter {utility_w / 1e3:.1f} kW, limit {level_w / 1e3:.1f} kW")
+            detail = f"meter {step.utility_w / 1e3:.1f} kW, limit {level_w / 1e3:.1f} kW"
+            if step.battery_short_w > 0:
+                detail += f", the battery gives {step.battery_short_w / 1e3:.1f} kW less than asked"
+            self._recorder.event(now_s, kind, "feed", detail)
 
     def _throttle(self, now_s: float, step: PlantStep) -> None:
         """Heat takes the clock: each station runs no faster than the hottest of its racks allows."""

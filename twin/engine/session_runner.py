@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from math import inf
 from typing import Any, Protocol
 
 from twin.engine.clock import Clock
@@ -79,6 +80,8 @@ class SessionRunner:
         front_end_s: float,
         requests: TableWriter,
         sessions: TableWriter,
+        horizon_s: float = inf,
+        context_tokens: float = inf,
     ):
         self._clock = clock
         self._door = door
@@ -87,7 +90,15 @@ class SessionRunner:
         self._front_end_s = front_end_s
         self._requests = requests
         self._sessions = sessions
+        self._horizon_s = horizon_s
+        self._context_tokens = context_tokens
         self._active: dict[int, SessionRun] = {}
+        self._late: list[tuple[SessionRun, int, float]] = []
+        #: Calls longer than the model was made for, and calls whose recorded hashes say they share prefixes across sessions.
+        self.too_long = 0
+        self.hashed = 0
+        #: Calls that arrived and are in the front end when the horizon comes.
+        self.in_front_end = 0
         self.accepted = 0
         self.completed = 0
         self.rejected = 0
@@ -95,7 +106,18 @@ class SessionRunner:
 
     def expect(self, session: Session, then: Callable[[], None]) -> None:
         """A session will enter at its `arrival_s`; call `then` when its first call has come through the front end."""
-        self._clock.at(session.arrival_s + self._front_end_s, partial(self._begin, session, then))
+        if session.arrival_s + self._front_end_s < self._horizon_s:
+            self._clock.at(session.arrival_s + self._front_end_s, partial(self._begin, session, then))
+        else:
+            self.miss(session)
+
+    def miss(self, session: Session) -> None:
+        """A session arrives too late to come through the front end before the horizon: its first calls are in flight there."""
+        run = SessionRun(session)
+        self._active[session.session_id] = run
+        for index, missing in enumerate(run.missing):
+            if not missing:
+                self._begin_call(run, index, session.arrival_s)
 
     def _begin(self, session: Session, then: Callable[[], None], _: Any) -> None:
         then()
@@ -118,11 +140,24 @@ class SessionRunner:
     def _begin_call(self, run: SessionRun, index: int, ready_s: float) -> None:
         """Everything the call waited for is done: after its tool or person, and the front end, it reaches the router."""
         arrival_s = ready_s + run.session.calls[index].wait_s
-        self._clock.at(arrival_s + self._front_end_s, partial(self._arrive, run, index, arrival_s))
+        if arrival_s + self._front_end_s < self._horizon_s:
+            self._clock.at(arrival_s + self._front_end_s, partial(self._arrive, run, index, arrival_s))
+        elif arrival_s < self._horizon_s:
+            self._late.append((run, index, arrival_s))
 
     def _arrive(self, run: SessionRun, index: int, arrival_s: float, _: Any) -> None:
         if run.refused:
             return
+        request = self._request(run, index, arrival_s)
+        if self._door.can_serve(request):
+            self.accepted += 1
+            run.under_way += 1
+            self._door.accept(request)
+        else:
+            self._reject(request, run)
+
+    def _request(self, run: SessionRun, index: int, arrival_s: float) -> Request:
+        """The call as a request that has arrived, counted with its session."""
         session = run.session
         call = session.calls[index]
         if call.tool:
@@ -132,7 +167,9 @@ class SessionRunner:
         request_id = next(self._ids)
         run.request_ids[index] = request_id
         run.calls_made += 1
-        request = Request(
+        self.too_long += call.input_tokens + call.output_tokens > self._context_tokens
+        self.hashed += call.hash_ids is not None
+        return Request(
             request_id,
             arrival_s,
             call.input_tokens,
@@ -145,12 +182,6 @@ class SessionRunner:
             call_index=index,
             parent_id=max(run.request_ids[i] for i in call.after) if call.after else None,
         )
-        if self._door.can_serve(request):
-            self.accepted += 1
-            run.under_way += 1
-            self._door.accept(request)
-        else:
-            self._reject(request, run)
 
     def finished(self, request: Request) -> None:
         """A request has sent its last token: book it and begin what waited for it."""
@@ -195,7 +226,12 @@ class SessionRunner:
         request.session.tokens += emitted
 
     def close(self) -> None:
-        """Book the sessions that the horizon finds unfinished, if they have made a call."""
+        """Book the calls that the horizon finds in the front end, and the sessions that it finds unfinished."""
+        for run, index, arrival_s in self._late:
+            if not run.refused:
+                self.accepted += 1
+                self.in_front_end += 1
+                self._write(self._request(run, index, arrival_s), "in_flight", 0, 0.0)
         for run in self._active.values():
             if run.calls_made:
                 self._write_session(run, None, "rejected" if run.refused else "in_flight")

@@ -96,6 +96,7 @@ class Simulation:
         finally:
             if collecting:
                 gc.enable()
+        self._miss_the_rest()
         for site in self._sites:
             site.plant.finish()
             self._book_unfinished(site)
@@ -115,9 +116,22 @@ class Simulation:
     def _next_arrival(self) -> None:
         session = next(self._arrivals, None)
         if session is not None and session.arrival_s < self._scenario.horizon:
-            sites = self._sites
-            place = 0 if len(sites) == 1 else int(np.searchsorted(self._site_shares, self._site_draws.random(), side="right"))
-            sites[min(place, len(sites) - 1)].runtime.runner.expect(session, self._next_arrival)
+            self._site_of_next().runtime.runner.expect(session, self._next_arrival)
+
+    def _site_of_next(self) -> _Site:
+        """The site that the next session enters, drawn by the sites' GPUs."""
+        sites = self._sites
+        if len(sites) == 1:
+            return sites[0]
+        place = int(np.searchsorted(self._site_shares, self._site_draws.random(), side="right"))
+        return sites[min(place, len(sites) - 1)]
+
+    def _miss_the_rest(self) -> None:
+        """Sessions that arrive before the horizon behind one that was still in the front end there."""
+        for session in self._arrivals:
+            if session.arrival_s >= self._scenario.horizon:
+                return
+            self._site_of_next().runtime.runner.miss(session)
 
     # --- as it goes --------------------------------------------------------------------------------------------------
 
@@ -182,7 +196,26 @@ class Simulation:
             ),
             invariants=self._invariants(),
             energy_price_usd_per_j=scenario.grid.energy_price,
+            warnings=self._warnings(),
         )
+
+    def _warnings(self) -> tuple[str, ...]:
+        """Where the run went outside what its models were made for."""
+        runners = [site.runtime.runner for site in self._sites]
+        calls = sum(runner.accepted + runner.rejected for runner in runners)
+        said = []
+        if too_long := sum(runner.too_long for runner in runners):
+            window = int(load_catalog().part("model", self._scenario.serving.model).number("context_tokens"))
+            said.append(
+                f"{too_long:,} of {calls:,} calls ({too_long / calls:.1%}) are longer than the {window:,} tokens that "
+                f"{self._scenario.serving.model} was made for; they were served as if it could"
+            )
+        if hashed := sum(runner.hashed for runner in runners):
+            said.append(
+                f"{hashed:,} calls carry block hashes; prefixes are reused inside a session only, so what the trace shares "
+                f"across sessions was computed again"
+            )
+        return tuple(said)
 
     def _invariants(self) -> dict[str, bool]:
         """What must hold in every run. A run in which one does not ends with a SimulationError that names it."""
@@ -197,7 +230,7 @@ class Simulation:
             workers = [station.worker for station in runtime.stations]
             runner = runtime.runner
             in_flight = len(runtime.dispatcher.in_flight())
-            check("requests_conserved", runner.accepted == runner.completed + in_flight)
+            check("requests_conserved", runner.accepted == runner.completed + in_flight + runner.in_front_end)
             check("tokens_conserved", site.emitted == sum(worker.emitted_total(horizon_s) for worker in workers))
             energy = runtime.plant.energy
             check("energy_balances", energy.balance_residual_frac <= _ENERGY_TOLERANCE)

@@ -66,7 +66,18 @@ def build_site(
         gpus = pool.parallelism.gpus * pool.instances
         runtimes.append(PoolRuntime(pool.name, of_pool, gpu_power(gpu), gpu.number("cap_min_w"), gpus))
     front_end_s = max(s.worker.spec.cost.request_overhead_s for s in stations if s.worker.spec.role != "decode")
-    runner = SessionRunner(clock, dispatcher, site.name, ids, front_end_s, output.writer("requests"), output.writer("sessions"))
+    model = catalog.part("model", serving.model)
+    runner = SessionRunner(
+        clock,
+        dispatcher,
+        site.name,
+        ids,
+        front_end_s,
+        output.writer("requests"),
+        output.writer("sessions"),
+        scenario.horizon,
+        model.number("context_tokens"),
+    )
     dispatcher.on_finished = runner.finished
     return SiteRuntime(
         name=site.name,

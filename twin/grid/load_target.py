@@ -60,6 +60,11 @@ class FeedSchedule:
         """The level that the meter must not exceed at `time_s`."""
         return min((e.limit_w(time_s, self.contract_w) for e in self.events), default=self.contract_w)
 
+    def known_limit_w(self, time_s: float, as_of_s: float) -> float:
+        """The level at `time_s` as far as the factory has been told at `as_of_s`."""
+        told = (e.limit_w(time_s, self.contract_w) for e in self.events if e.announced_s <= as_of_s)
+        return min(told, default=self.contract_w)
+
     def target_w(self, from_s: float, to_s: float) -> float | None:
         """The lowest target in force in the step [from_s, to_s), None where there is none.
 
