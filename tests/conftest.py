@@ -7,8 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# Machines that run tests are shared: how long an example takes to draw says nothing about the code.
+settings.register_profile("twin", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("twin")
 
 
 @pytest.fixture

@@ -73,7 +73,7 @@ def test_quickstart_shows_what_it_says(quickstart: twin.Run) -> None:
     assert summary["requests"]["lost"] == 0
     assert summary["requests"]["total"] == len(quickstart.requests)
     (event,) = summary["curtailment"]
-    assert event["target_w"] == pytest.approx(0.8 * 46e3)
+    assert event["target_w"] == pytest.approx(0.8 * 38e3)
     assert event["draw_before_w"] > event["target_w"]  # else the target would not bite
     assert event["overshoot_w_max"] == 0.0
     assert event["compliance_frac"] == 1.0

@@ -139,7 +139,7 @@ def test_a_conversion_that_fails_leaves_nothing(tmp_path: Path, trace: Path) -> 
 
 @pytest.mark.parametrize(("name", "requests", "kind"), [("chat_small", 2000, "chat"), ("agents_small", 4108, "agents")])
 def test_the_shipped_traces_are_what_the_generator_writes(name: str, requests: int, kind: str, tmp_path: Path) -> None:
-    options = {"chat": (2000, 2.0), "agents": (60, 0.0333333333333)}[kind]
+    options = {"chat": (2000, 2.0), "agents": (60, 2 / 60)}[kind]
     made = tmp_path / "made.csv"
     trace_generate_command(kind, made, sessions=options[0], seed=1, rate_per_s=options[1])
     assert made.read_bytes() == (SHIPPED / f"{name}.csv").read_bytes()

@@ -25,23 +25,23 @@ class Names:
 
 
 class TableColumns:
-    """One Parquet file of a run. Raises InputError if it is not there or cannot be read."""
+    """One Parquet file of a run. Raises InputError if it, or a column asked of it, is not there or cannot be read."""
 
     def __init__(self, run_dir: Path, table: str):
-        path = run_dir / f"{table}.parquet"
+        self._path = run_dir / f"{table}.parquet"
         try:
-            self._file = pq.ParquetFile(path)
-        except (OSError, pa.ArrowInvalid) as error:
-            raise InputError(f"cannot read {path}: {error}") from error
+            self._file = pq.ParquetFile(self._path)
+        except (OSError, pa.ArrowException) as error:
+            raise InputError(f"cannot read {self._path}: {error}") from error
         self.rows: int = self._file.metadata.num_rows
 
     def numbers(self, name: str) -> np.ndarray:
         """A column as float64, null as NaN."""
-        return self._column(name).to_numpy().astype(np.float64, copy=False)
+        return self._array(name, np.float64)
 
     def integers(self, name: str) -> np.ndarray:
         """A column without nulls as int64."""
-        return self._column(name).to_numpy().astype(np.int64, copy=False)
+        return self._array(name, np.int64)
 
     def names(self, name: str) -> Names:
         """A column of names as codes."""
@@ -55,4 +55,15 @@ class TableColumns:
         return Names(chunk.indices.fill_null(-1).to_numpy(), tuple(chunk.dictionary.to_pylist()))
 
     def _column(self, name: str) -> pa.ChunkedArray:
-        return self._file.read(columns=[name]).column(0)
+        if name not in self._file.schema_arrow.names:
+            raise InputError(f"{self._path}: column {name!r} is missing")
+        try:
+            return self._file.read(columns=[name]).column(0)
+        except (OSError, pa.ArrowException) as error:
+            raise InputError(f"cannot read {self._path}: {error}") from error
+
+    def _array(self, name: str, kind: type[np.float64] | type[np.int64]) -> np.ndarray:
+        column = self._column(name)
+        if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+            raise InputError(f"{self._path}: column {name!r} holds {column.type}, not numbers")
+        return column.to_numpy().astype(kind, copy=False)

@@ -82,7 +82,8 @@ def render_report(run_dir: Path, summary: dict[str, Any], manifest: dict[str, An
         moments=moments,
         left_out=left_out,
         invariants=[(name.replace("_", " "), held) for name, held in summary["invariants"].items()],
-        provenance=list(_flat(manifest)),
+        # Without the wall times, so that the same run gives the same bytes; they stand in manifest.json.
+        provenance=list(_flat({key: value for key, value in manifest.items() if key != "wall"})),
     )
 
 

@@ -8,12 +8,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twin.errors import InputError
+from twin.recording import SUMMARY_VERSION as SCHEMA_VERSION
 from twin.recording import is_run_directory
+from twin.recording.tables import TABLES
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from twin.analysis.plots import Plots
+
+
+#: Key path -> what stands there in a whole summary: what its readers lean on.
+_NEEDED: dict[str, type | tuple[type, ...]] = {
+    "scenario": str,
+    "seed": int,
+    "horizon_s": (int, float),
+    "requests": dict,
+    "requests.total": int,
+    "requests.represent": int,
+    "service": dict,
+    "service.tiers": dict,
+    "energy": dict,
+    "energy.sites": dict,
+    "hardware": dict,
+    "curtailment": list,
+    "economics": dict,
+    "invariants": dict,
+}
 
 
 class Run:
@@ -24,8 +45,18 @@ class Run:
 
     @cached_property
     def summary(self) -> dict[str, Any]:
-        """summary.json."""
-        return self._json("summary.json")
+        """summary.json. Raises InputError where it is not one of this version, or not whole."""
+        summary = self._json("summary.json")
+        if (found := summary.get("schema_version")) != SCHEMA_VERSION:
+            said = "has no schema_version" if found is None else f"has schema_version {found!r}, not {SCHEMA_VERSION}"
+            raise InputError(f"{self.path / 'summary.json'} {said}: it is no summary that this version can read")
+        for path, kind in _NEEDED.items():
+            value: Any = summary
+            for key in path.split("."):
+                value = value.get(key) if isinstance(value, dict) else None
+            if not isinstance(value, kind):
+                raise InputError(f"{self.path / 'summary.json'}: {path} is missing or not what it must be")
+        return summary
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
@@ -91,13 +122,16 @@ class Run:
         return content
 
     def _table(self, name: str) -> pd.DataFrame:
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
         path = self.path / f"{name}.parquet"
         try:
             table = pq.read_table(path)
-        except OSError as error:
+        except (OSError, pa.ArrowException) as error:
             raise InputError(f"cannot read {path}: {error}") from error
+        if missing := [column.name for column in TABLES[name] if column.name not in table.column_names]:
+            raise InputError(f"{path}: column {missing[0]!r} is missing")
         frame = table.to_pandas()
         frame.attrs["units"] = {field.name: (field.metadata or {}).get(b"unit", b"").decode() for field in table.schema}
         return frame
@@ -107,9 +141,11 @@ class Run:
 
 
 def open_run(path: Path | str) -> Run:
-    """The run in the directory `path`. Raises InputError if there is none."""
+    """The run in the directory `path`. Raises InputError if there is none, or if its summary is not whole."""
     path = Path(path)
     if not is_run_directory(path):
         there = "there is nothing there" if not path.exists() else "it has no manifest.json"
         raise InputError(f"{path} is not a run directory: {there}")
-    return Run(path)
+    run = Run(path)
+    _ = run.summary
+    return run

@@ -19,6 +19,8 @@ def check_command(
 
     With `schemas_folder`, the JSON Schema files are written there as well. Raises InputError when the folder cannot be written.
     """
+    if not files and schemas_folder is None:
+        raise InputError("twin check: name the scenario or topology files to check")
     if schemas_folder is not None:
         try:
             for path in write_schemas(schemas_folder):

@@ -3,22 +3,59 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
+import threading
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 from twin.errors import InputError, TwinError
 
-USAGE, INTERRUPTED, BUG = 2, 130, 70
+USAGE, INTERRUPTED, TERMINATED, BUG = 2, 130, 143, 70
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 a limit or regression failed, 2 bad input, 3 the simulation could not
-    go on, 130 interrupted, 70 a bug."""
+    go on, 130 interrupted, 143 terminated, 70 a bug."""
     try:
         options = parser().parse_args(arguments)
     except SystemExit as leave:  # argparse prints its own message
         return int(leave.code or 0)
+    with _interruptible() as stopped_by:
+        code = _answer(options)
+    return TERMINATED if signal.SIGTERM in stopped_by else code
+
+
+@contextmanager
+def _interruptible() -> Iterator[list[int]]:
+    """Within, SIGTERM ends a command as Ctrl-C does, and further signals do not disturb its cleaning up. Gives the signals met."""
+    met: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        met.append(number)
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
+        yield met
+        return
+    # A signal that is ignored (nohup, a background job of a script) stays so.
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    for each, handler in before.items():
+        if handler in (signal.SIG_DFL, signal.default_int_handler):
+            signal.signal(each, stop)
+    try:
+        yield met
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def _answer(options: argparse.Namespace) -> int:
     try:
         return int(options.call(options))
     except TwinError as error:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 #: Kind -> (format of a .csv, of a .jsonl). A chat or fixed session is one call, which the Azure form holds.
 _GENERATED = {"agents": ("agent_csv", "sessions"), "chat": ("azure", "sessions"), "fixed": ("azure", "sessions")}
+#: No trace to generate is longer than a hundred years.
+_LONGEST_S = 100 * 365.25 * 86_400
 _CONVERTED = ("agent_csv", "sessions")
 
 
@@ -47,17 +49,25 @@ def trace_generate_command(
     from twin.workload.arrivals import Gamma, Poisson
     from twin.workload.intake import Intake
     from twin.workload.sources import GENERATORS
+    from twin.workload.trace_rows import MOST
 
     if kind not in _GENERATED:
         raise InputError(f"unknown kind of trace {kind!r}{did_you_mean(kind, _GENERATED)}")
     if sessions < 1:
         raise InputError(f"a trace has at least one session, not {sessions}")
+    if not 0 <= seed < 2**63:
+        raise InputError(f"--seed {seed}: a seed is a whole number from 0 to 2^63 - 1")
     lengths = {"input_tokens": input_tokens, "output_tokens": output_tokens}
     given = {name: value for name, value in lengths.items() if value is not None}
     if kind == "fixed" and len(given) < 2:
         raise InputError("a fixed trace needs its input and output tokens")
     if kind != "fixed" and given:
         raise InputError(f"input and output tokens are for kind 'fixed': those of {kind!r} are drawn")
+    for name, value in given.items():
+        if not 1 <= value <= MOST:
+            raise InputError(f"--{name.replace('_', '-')} {value}: must be from 1 to {MOST:,}")
+    if rate_per_s > 0 and sessions / rate_per_s > _LONGEST_S:
+        raise InputError(f"{sessions:,} sessions at {rate_per_s:g} /s would go on for more than a hundred years")
     arrivals = Poisson(rate_per_s) if burstiness == 1 else Gamma(rate_per_s, burstiness)
     intake = Intake(arrivals, seed, tiers={"": 1.0}, limit=sessions)
     _write(out, _form(out, _GENERATED[kind]), GENERATORS[kind](intake, **given).sessions())

@@ -29,8 +29,8 @@ class PoolState:
     """A pool over the last control step, and what sets its speed and power.
 
     The step terms are means over its busy instances and the last seconds, in seconds at relative clock 1: five that set the
-    step's time (`twin.performance.StepCost`), two for how long the mean GPU is busy in it. So is `busy_frac`. `sequences_frac` is its batch over the largest batch allowed;
-    `power` the model of one of its `gpus` GPUs.
+    step's time (`twin.performance.StepCost`), two for how long the mean GPU is busy in it. So is `busy_frac`. `sequences_frac` is
+    its batch over the largest batch allowed; `power` the model of one of its `gpus` GPUs.
     """
 
     name: str

@@ -34,6 +34,24 @@ def _remove_empty(folders: tuple[Path, ...]) -> None:
             return
 
 
+def _sweep_away(final: Path) -> None:
+    """Remove what runs for `final` left whose processes were killed and could not clean up."""
+    start = f".{final.name}.partial-"
+    for left in final.parent.iterdir():
+        if left.name.startswith(start) and (pid := left.name.removeprefix(start)).isdecimal() and not _alive(int(pid)):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # somebody else's: it is there
+        return True
+    return True
+
+
 class RunDirectory:
     """The output of one run, as long as it is being written.
 
@@ -59,6 +77,7 @@ class RunDirectory:
         missing = tuple(folder for folder in final.parents if not folder.exists())
         try:
             final.parent.mkdir(parents=True, exist_ok=True)
+            _sweep_away(final)
             shutil.rmtree(path, ignore_errors=True)
             path.mkdir()
         except OSError as error:

@@ -94,7 +94,7 @@ _POWER = (
     _number("generator_w", "W", "on-site generation"),
     _number("limit_w", "W", "what the feed is contracted or rated for"),
     _number("target_w", "W", "load target that the utility has set; null when none is in force", True),
-    _number("battery_soc_frac", "", "state of charge of the battery, 0 to 1; 0 without a battery"),
+    _number("battery_soc_frac", "", "state of charge of the battery, 0 to 1; null without a battery", True),
     _number("other_w", "W", "fixed loads of the building"),
     _number("shelf_loss_w", "W", "losses of the power shelves in the racks; a part of conversion_loss_w"),
     _number("gpu_w", "W", "GPUs; a part of it_w"),

@@ -37,7 +37,7 @@ class GammaArrivals(Model):
     """The arrival process."""
     rate: PositiveRate
     """Mean session arrival rate of the whole factory."""
-    burstiness: Number = Field(gt=0, le=100)
+    burstiness: Number = Field(ge=1e-3, le=100)
     """Coefficient of variation of the gap between arrivals; 1 is Poisson."""
 
 

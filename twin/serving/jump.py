@@ -20,8 +20,8 @@ class Jump:
 
     `compute_s + j * compute_growth_s` is how long step j would keep the mean GPU's compute units busy at relative clock 1, and
     `memory_s + ...` how long it keeps its memory busy; `gemm_compute_s`, `attention_compute_s` and `attention_memory_s` are the
-    roofs of the first step's time, higher where attention ranks wait for the one with the longest prompt. Power within a step is constant. `stepping_w`, `compute_w` and
-    `memory_w` are those of the whole instance at the jump's clock: the energy of a step is
+    roofs of the first step's time, higher where attention ranks wait for the one with the longest prompt. Power within a step
+    is constant. `stepping_w`, `compute_w` and `memory_w` are those of the whole instance at the jump's clock: a step's energy is
     `stepping_w * duration + compute_w * compute_busy + memory_w * memory_busy`.
     """
 

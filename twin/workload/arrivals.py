@@ -15,6 +15,8 @@ import numpy as np
 from twin.errors import InputError, Problem
 
 _CHUNK = 1024
+#: Least and largest coefficient of variation of gaps that can be drawn with sense.
+BURSTINESS = (1e-3, 100.0)
 
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
@@ -68,7 +70,8 @@ class Gamma:
 
     def __post_init__(self) -> None:
         _positive(self.rate_per_s, "the arrival rate")
-        _positive(self.burstiness, "the burstiness")
+        if not BURSTINESS[0] <= self.burstiness <= BURSTINESS[1]:
+            raise InputError(f"the burstiness must be from {BURSTINESS[0]:g} to {BURSTINESS[1]:g}, not {self.burstiness!r}")
 
     def times(self, rng: np.random.Generator, start_s: float, end_s: float) -> Iterator[float]:
         """Shape 1/burstiness^2 and scale burstiness^2/rate give mean 1/rate and the coefficient of variation asked for."""

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 from typing import Any, TextIO
 
-from twin.workload.trace_rows import BadRows, FieldError
+from twin.workload.trace_rows import MOST, BadRows, FieldError, shown, within
 
 
 class JsonRows:
@@ -30,6 +30,9 @@ class JsonRows:
             except json.JSONDecodeError as error:
                 self._bad.add(self.line, error.colno, "", f"is not JSON: {error.msg}")
                 continue
+            except (ValueError, RecursionError):
+                self._bad.add(self.line, 1, "", "holds a number of thousands of digits, or is nested too deep to be read")
+                continue
             if isinstance(row, dict):
                 yield row
             else:
@@ -41,26 +44,28 @@ class JsonRows:
         self._bad.add(self.line, self._text.find(f'"{key}"') + 1 or 1, error.name, error.message)
 
 
-def count_of(row: dict[str, Any], key: str, least: int, name: str = "") -> int:
-    """The whole number of at least `least` under `key`; FieldError (under `name`, else the key) otherwise."""
+def count_of(row: dict[str, Any], key: str, least: int, name: str = "", most: int = MOST) -> int:
+    """The whole number from `least` to `most` under `key`; FieldError (under `name`, else the key) otherwise."""
     value = _value(row, key, name)
     if type(value) is float and value.is_integer():
         value = int(value)
     if type(value) is not int:
-        raise FieldError(name or key, f"must be a whole number, not {value!r}")
-    if value < least:
-        raise FieldError(name or key, f"must be at least {least}, not {value}")
-    return value
+        raise FieldError(name or key, f"must be a whole number, not {shown(value)}")
+    return within(value, name or key, least, most)
 
 
 def seconds_of(row: dict[str, Any], key: str, name: str = "") -> float:
     """The finite number of at least 0 under `key`; FieldError otherwise."""
     value = _value(row, key, name)
-    if type(value) not in (int, float) or not math.isfinite(value):
-        raise FieldError(name or key, f"must be a finite number of seconds, not {value!r}")
-    if value < 0:
-        raise FieldError(name or key, f"must be at least 0, not {value!r}")
-    return float(value)
+    try:
+        number = float(value) if type(value) in (int, float) else math.nan
+    except OverflowError:  # a whole number of hundreds of digits
+        number = math.inf
+    if not math.isfinite(number):
+        raise FieldError(name or key, f"must be a finite number of seconds, not {shown(value)}")
+    if number < 0:
+        raise FieldError(name or key, f"must be at least 0, not {shown(value)}")
+    return number
 
 
 def _value(row: dict[str, Any], key: str, name: str) -> Any:

@@ -59,7 +59,10 @@ def write(file: TextIO, sessions: Iterable[Session]) -> None:
         if len(session.calls) != 1:
             raise InputError(f"session {session.session_id} has {len(session.calls)} calls: this format holds one a session")
         ticks = round(session.arrival_s * _TICKS_PER_S)
-        stamp = (_EPOCH + timedelta(seconds=ticks // _TICKS_PER_S)).isoformat(" ")
+        try:
+            stamp = (_EPOCH + timedelta(seconds=ticks // _TICKS_PER_S)).isoformat(" ")
+        except OverflowError:
+            raise InputError(f"session {session.session_id} arrives at {session.arrival_s:g} s: no date is so late") from None
         call = session.calls[0]
         file.write(f"{stamp}.{ticks % _TICKS_PER_S:07d},{call.input_tokens},{call.output_tokens}\n")
 

@@ -17,6 +17,8 @@ from twin.workload.session import Call, Session
 from twin.workload.trace_rows import BadRows, FieldError, ReadLog, open_trace
 
 BLOCK_TOKENS = 512
+#: Milliseconds since 1970 until far beyond any trace.
+_MOST_MS = 10**15
 _KEYS = ("timestamp", "input_length", "output_length", "hash_ids")
 
 
@@ -48,7 +50,7 @@ def read(path: Path, log: ReadLog) -> Iterator[Session]:
 
 
 def _call(row: dict[str, Any], latest_s: float) -> tuple[float, Call]:
-    arrival_s = count_of(row, "timestamp", 0) / 1000
+    arrival_s = count_of(row, "timestamp", 0, most=_MOST_MS) / 1000
     if arrival_s < latest_s:
         raise FieldError("timestamp", f"{row['timestamp']} is earlier than the line before")
     input_tokens = count_of(row, "input_length", 1)

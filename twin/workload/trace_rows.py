@@ -15,6 +15,8 @@ from twin.errors import InputError, Problem, did_you_mean
 
 #: Bad rows listed one by one; the rest are counted.
 LISTED = 10
+#: The largest count that a field may hold: far above any prompt, far below what tables and their sums can carry.
+MOST = 10**9
 
 
 @dataclass(slots=True)
@@ -122,14 +124,27 @@ class CsvRows:
 
 
 def whole(text: str, name: str, least: int) -> int:
-    """`text` as a whole number of at least `least`; FieldError otherwise."""
+    """`text` as a whole number from `least` to `MOST`; FieldError otherwise."""
     try:
         value = int(text)
-    except ValueError:
-        raise FieldError(name, f"must be a whole number, not {text!r}") from None
+    except ValueError:  # no number, or one of thousands of digits
+        raise FieldError(name, f"must be a whole number, not {shown(text)}") from None
+    return within(value, name, least, MOST)
+
+
+def within(value: int, name: str, least: int, most: int) -> int:
+    """`value` itself; FieldError where it lies outside `least` to `most`."""
     if value < least:
-        raise FieldError(name, f"must be at least {least}, not {value}")
+        raise FieldError(name, f"must be at least {least}, not {shown(value)}")
+    if value > most:
+        raise FieldError(name, f"must be at most {most:,}, not {shown(value)}")
     return value
+
+
+def shown(value: object) -> str:
+    """A wrong value for a message, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
 
 
 def seconds(text: str, name: str) -> float:
@@ -137,9 +152,9 @@ def seconds(text: str, name: str) -> float:
     try:
         value = float(text)
     except ValueError:
-        raise FieldError(name, f"must be a number of seconds, not {text!r}") from None
+        raise FieldError(name, f"must be a number of seconds, not {shown(text)}") from None
     if not math.isfinite(value):
-        raise FieldError(name, f"must be finite, not {text!r}")
+        raise FieldError(name, f"must be finite, not {shown(text)}")
     if value < 0:
-        raise FieldError(name, f"must be at least 0, not {text!r}")
+        raise FieldError(name, f"must be at least 0, not {shown(text)}")
     return value

@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 from twin.workload.json_rows import JsonRows, count_of, seconds_of
 from twin.workload.session import NO_ARRIVAL, Call, Session
-from twin.workload.trace_rows import BadRows, FieldError, ReadLog, open_trace
+from twin.workload.trace_rows import MOST, BadRows, FieldError, ReadLog, open_trace
 
 
 def recognises(head: str) -> bool:
@@ -65,15 +65,23 @@ def _call(row: Any, position: int) -> Call:
         raise FieldError(f"{where}.hash_ids", "must be a list of whole numbers")
     if not isinstance(tool, bool):
         raise FieldError(f"{where}.tool", f"must be true or false, not {tool!r}")
-    counts = {key: count_of(row, key, least, f"{where}.{key}") for key, least in _COUNTS.items() if key in row or least}
+    counts = {
+        key: count_of(row, key, least, f"{where}.{key}", most) for key, (least, most) in _COUNTS.items() if key in row or least
+    }
     if counts.get("shared_prefix_tokens", 0) > counts["input_tokens"]:
         raise FieldError(f"{where}.shared_prefix_tokens", f"is more than the {counts['input_tokens']} input tokens")
     wait_s = seconds_of(row, "wait_s", f"{where}.wait_s")
     return Call(tuple(after), wait_s, **counts, hash_ids=None if hashes is None else tuple(hashes), tool=tool)
 
 
-#: Key -> its least value; those with 0 may be left out.
-_COUNTS = {"input_tokens": 1, "output_tokens": 1, "shared_prefix_tokens": 0, "agent": 0, "depth": 0}
+#: Key -> its least and its largest value; those with 0 may be left out. A depth is kept in 16 bits.
+_COUNTS = {
+    "input_tokens": (1, MOST),
+    "output_tokens": (1, MOST),
+    "shared_prefix_tokens": (0, MOST),
+    "agent": (0, MOST),
+    "depth": (0, 2**15 - 1),
+}
 
 
 def write(file: TextIO, sessions: Iterable[Session]) -> None:
