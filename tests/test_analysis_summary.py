@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from synthetic_run import SMALL_REQUESTS, power_row, request_row, small_totals, write_busy_run, write_small_run
 
 from twin.analysis import GridEventRecord, TierObjectives, summarise
+from twin.analysis.peak import peak
 from twin.analysis.service import Requests, distribution
 from twin.analysis.summary import sampling_error_frac
 from twin.errors import InputError
@@ -269,3 +270,15 @@ def test_the_sampling_error_of_thinned_sessions_by_hand(tmp_path: Path) -> None:
         assert sampling_error_frac(output.path, 2) == pytest.approx(math.sqrt(0.5) * 500 / 700)
         assert sampling_error_frac(output.path, 4) == pytest.approx(math.sqrt(0.75) * 500 / 700)
         assert sampling_error_frac(output.path, 1) == 0.0
+
+
+def test_peaks_of_a_meter_by_hand(tmp_path: Path) -> None:
+    """10 minutes at 100 W, 10 at 300 W, 10 at 200 W on a contract of 250 W: the dearest 15 minutes hold all of the second."""
+    with RunDirectory.create(tmp_path / "run") as output:
+        for end_s, watts in ((600.0, 100.0), (1200.0, 300.0), (1800.0, 200.0)):
+            row = (end_s, "a", watts, watts, 0.0, 0.0, 0.0, 0.0, 250.0, None, None, 0.0, 0.0, 0.0, watts, 0.0)
+            output.writer("power").append(row)
+        output.close_tables()
+        found = peak(output.path, "a")
+        assert found == {"peak_w": 300.0, "peak_15min_w": pytest.approx((600 * 300 + 300 * 200) / 900), "over_contract_s": 600.0}
+        assert peak(output.path, "b")["peak_w"] is None

@@ -160,7 +160,7 @@ def test_all_problems_of_a_file_are_said_at_once_with_their_places(tiny: Path, c
 def test_a_broken_limit_is_one_and_the_run_is_kept(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_tiny(
         tiny.parent,
-        more="limits:\n  - {value: energy.pue, max: 1.01}\n  - {value: requests.lost, max: 0}\n  - {value: no.such, min: 1}\n",
+        more="limits:\n  - {value: energy.pue, max: 1.01}\n  - {value: requests.lost, max: 0}\n  - {value: energy.x, min: 1}\n",
     )
     assert main(["run", str(tiny), "--out", "out", "--json"]) == 1
     said = capsys.readouterr()
@@ -168,7 +168,7 @@ def test_a_broken_limit_is_one_and_the_run_is_kept(tiny: Path, capsys: pytest.Ca
     broken = [line for line in said.err.splitlines() if line.startswith("limit broken: ")]
     assert len(broken) == 2
     assert "energy.pue is 1." in broken[0]
-    assert "no.such: no such figure" in broken[1]
+    assert "energy.x: no such figure" in broken[1]
     manifest = json.loads((tiny.parent / "out" / "manifest.json").read_text())
     assert manifest["status"] == "limits broken"
     assert len(manifest["broken_limits"]) == 2

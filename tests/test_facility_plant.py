@@ -77,7 +77,7 @@ def test_chain_by_hand() -> None:
     behind = 480e3 + 14_580 + step.ups_loss_w + step.cooling_w + 5000
     assert step.transformer_loss_w == pytest.approx(1.5e6 * (0.001 + 0.005 * (behind / 1.5e6) ** 2))
     assert step.utility_w == pytest.approx(behind + step.transformer_loss_w)
-    assert step.battery_soc_frac == 0.0
+    assert step.battery_soc_frac is None
     assert step.cooling_w == pytest.approx(step.pump_w + step.fan_w + step.chiller_w)
     assert unbalance(step) < 1e-12
 

@@ -35,7 +35,9 @@ def test_every_shipped_topology_is_sound(path: Path) -> None:
     for site in topology.sites:
         rated = sum(group.count * load_catalog().part("rack", group.rack).number("rated_w") for group in site.racks)
         assert rated < site.electrical.ups_rating <= site.electrical.transformer_rating
-        assert rated <= site.feed.contract <= site.electrical.transformer_rating
+        # quickstart is there to be short of power: its contract is what its rack draws in that scenario, not its rating.
+        assert path.stem == "quickstart" or rated <= site.feed.contract
+        assert site.feed.contract <= site.electrical.transformer_rating
 
 
 def test_the_factory_of_the_main_job() -> None:

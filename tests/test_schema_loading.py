@@ -20,6 +20,9 @@ from twin.schema.fields import dotted, get
 from twin.schema.source import Place, from_plain, parse_text, plain, to_yaml
 from twin.schema.tree import merge
 
+#: A trace of one call.
+AZURE = "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46,10,20\n"
+
 
 def refused(*args: Any, **kwargs: Any) -> str:
     with pytest.raises(InputError) as caught:
@@ -232,7 +235,7 @@ class TestOverrides:
         there, here = tmp_path / "there", tmp_path / "here"
         for folder in (there, here):
             folder.mkdir()
-            (folder / "trace.csv").write_text(folder.name)
+            (folder / "trace.csv").write_text(AZURE)
         file = write(there, spoiled(SCENARIO, ("kind: agents", "kind: trace\n  trace: trace.csv")))
         (here / "t.yaml").write_text(TOPOLOGY.replace("name: small", "name: here"))
         monkeypatch.chdir(here)
@@ -254,7 +257,7 @@ class TestDigest:
         digests = set()
         for name in ("a", "b"):
             (tmp_path / name).mkdir()
-            (tmp_path / name / "trace.csv").write_text("same")
+            (tmp_path / name / "trace.csv").write_text(AZURE)
             digests.add(load_scenario(write(tmp_path / name, text)).digest)
         digests.add(load_scenario(str(tmp_path / "a" / "scenario.yaml"), seed=99).digest)
         digests.add(load_scenario(write(tmp_path / "b", text.replace("30 min", "0.5 h") + "# a comment\n")).digest)
@@ -262,10 +265,10 @@ class TestDigest:
 
     def test_it_changes_with_any_value_and_with_the_content_of_data(self, tmp_path: Path) -> None:
         file = write(tmp_path, spoiled(SCENARIO, ("kind: agents", "kind: trace\n  trace: trace.csv")))
-        (tmp_path / "trace.csv").write_text("one")
+        (tmp_path / "trace.csv").write_text(AZURE)
         first = load_scenario(file).digest
         assert load_scenario(file, {"horizon": "31 min"}).digest != first
-        (tmp_path / "trace.csv").write_text("two")
+        (tmp_path / "trace.csv").write_text(AZURE + "2023-11-16 18:15:48,10,20\n")
         assert load_scenario(file).digest != first
 
 

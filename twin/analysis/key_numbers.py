@@ -122,6 +122,10 @@ def _energy(summary: dict[str, Any]) -> Table:
         ("other_j", "Building"),
     )
     rows = [(text, *(_energy_said(site[key]) for _, site in columns)) for key, text in said]
+    for key, text in (("peak_w", "Peak of the meter"), ("peak_15min_w", "Highest 15 minutes")):
+        rows.append((text, *(_watts(site[key]) if key in site else "" for _, site in columns)))
+    over = "Time above the contract"
+    rows.append((over, *(_seconds(site["over_contract_s"]) if "over_contract_s" in site else "" for _, site in columns)))
     rows.append(("PUE (IT at the DC bus)", *(_fixed(site["pue"], 4) for _, site in columns)))
     rows.append(("PUE (IT at the rack inlet)", *(_fixed(site["pue_iso"], 4) for _, site in columns)))
     rows.append(("Balance residual", *(f"{site['balance_residual_frac']:.1e}" for _, site in columns)))
@@ -191,7 +195,10 @@ def _watts(value: float | None) -> str:
 
 
 def _energy_said(joules: float | None) -> str:
-    return _NONE if joules is None else format_si(joules / 3600, "Wh")
+    if joules is None:
+        return _NONE
+    # What is left over when a battery ends as full as it began is rounding; summary.json keeps it.
+    return format_si(joules / 3600 if abs(joules) >= 1e-3 else 0.0, "Wh")
 
 
 def _money(value: float | None) -> str:

@@ -59,12 +59,12 @@ class Plots:
         return kind, time_s, sorted(chosen, key=lambda label: float(time_s[kind.are(label)].min()))
 
     @property
-    def lanes(self) -> int:
+    def _lanes(self) -> int:
         """Lanes that `actions` draws."""
         return len(self._kinds[2])
 
     @property
-    def sites(self) -> tuple[str, ...]:
+    def _sites(self) -> tuple[str, ...]:
         """Sites that can be plotted."""
         return self._power.sites
 
@@ -222,11 +222,11 @@ class Plots:
 
     def _site(self, site: str | None) -> str:
         if site is None:
-            if not self.sites:
+            if not self._sites:
                 raise InputError(f"{self._run_dir}: no site has power recorded")
-            return self._events[0]["site"] if self._events and self._events[0]["site"] in self.sites else self.sites[0]
-        if site not in self.sites:
-            raise InputError(f"no site {site!r} in this run{did_you_mean(site, self.sites)}")
+            return self._events[0]["site"] if self._events and self._events[0]["site"] in self._sites else self._sites[0]
+        if site not in self._sites:
+            raise InputError(f"no site {site!r} in this run{did_you_mean(site, self._sites)}")
         return site
 
     def _at(self, site: str) -> list[dict[str, Any]]:
@@ -280,6 +280,16 @@ class Plots:
         if ticks and axes.get_yscale() == "linear" and len(axes.get_yticks()):
             axes.yaxis.set_major_locator(MaxNLocator(5))
         label_right(axes, labels)
+
+
+def sites_of(plots: Plots) -> tuple[str, ...]:
+    """Sites that can be plotted. (A function, so that `run.plot.` offers plots and nothing else.)"""
+    return plots._sites
+
+
+def lanes_of(plots: Plots) -> int:
+    """Lanes that `actions` draws."""
+    return plots._lanes
 
 
 def _group(kind: str) -> str:

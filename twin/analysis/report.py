@@ -23,7 +23,7 @@ from twin.analysis import style
 from twin.analysis.axes import PLOT_AREA
 from twin.analysis.columns import TableColumns
 from twin.analysis.key_numbers import key_numbers, tiles
-from twin.analysis.plots import Plots
+from twin.analysis.plots import Plots, lanes_of, sites_of
 from twin.analysis.story import clock, lead, spoken_detail, spoken_kind, story
 from twin.errors import InputError
 
@@ -88,7 +88,7 @@ def render_report(run_dir: Path, summary: dict[str, Any], manifest: dict[str, An
 
 
 def _sections(plots: Plots) -> Iterator[tuple[str, list[Drawing]]]:
-    sites = plots.sites
+    sites = sites_of(plots)
     yield (
         "Power",
         [
@@ -123,7 +123,7 @@ def _sections(plots: Plots) -> Iterator[tuple[str, list[Drawing]]]:
         thermal.append(_drawing(f"pue-{i}", said, 2.2, partial(plots.pue, site=site)))
     yield "Heat", thermal
     said = "What was done and when, a lane for each kind of event; darker marks stand for more."
-    yield "Actions", [_drawing("actions", said, 1.2 + 0.27 * max(plots.lanes, 2), plots.actions)]
+    yield "Actions", [_drawing("actions", said, 1.2 + 0.27 * max(lanes_of(plots), 2), plots.actions)]
 
 
 def _drawing(key: str, caption: str, height_in: float, draw: Callable[[Axes], Axes]) -> Drawing:

@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twin.errors import InputError
-from twin.recording import SUMMARY_VERSION as SCHEMA_VERSION
-from twin.recording import is_run_directory
-from twin.recording.tables import TABLES
+from twin.recording import SUMMARY_VERSION, TABLES, is_run_directory
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,8 +45,8 @@ class Run:
     def summary(self) -> dict[str, Any]:
         """summary.json. Raises InputError where it is not one of this version, or not whole."""
         summary = self._json("summary.json")
-        if (found := summary.get("schema_version")) != SCHEMA_VERSION:
-            said = "has no schema_version" if found is None else f"has schema_version {found!r}, not {SCHEMA_VERSION}"
+        if (found := summary.get("schema_version")) != SUMMARY_VERSION:
+            said = "has no schema_version" if found is None else f"has schema_version {found!r}, not {SUMMARY_VERSION}"
             raise InputError(f"{self.path / 'summary.json'} {said}: it is no summary that this version can read")
         for path, kind in _NEEDED.items():
             value: Any = summary

@@ -16,11 +16,10 @@ import numpy as np
 
 from twin.analysis.columns import TableColumns
 from twin.analysis.curtailment import curtailment
+from twin.analysis.peak import peak
 from twin.analysis.service import LATENCIES, Requests, distribution
 from twin.analysis.totals import RunTotals, SiteEnergy
-from twin.recording import tables
-
-SCHEMA_VERSION = 1
+from twin.recording import SUMMARY_VERSION, tables
 
 _ENERGIES = ("utility_j", "it_j", "cooling_j", "conversion_loss_j", "shelf_loss_j", "battery_j", "generator_j", "other_j")
 
@@ -30,13 +29,13 @@ def summarise(run_dir: Path, totals: RunTotals) -> dict[str, Any]:
     requests = Requests(run_dir, totals.tiers, totals.horizon_s)
     counts = _counts(run_dir, requests, totals)
     summary: dict[str, Any] = {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": SUMMARY_VERSION,
         "scenario": totals.scenario,
         "seed": totals.seed,
         "horizon_s": totals.horizon_s,
         "requests": counts,
         "service": _service(requests, totals),
-        "energy": _energy(totals),
+        "energy": _energy(run_dir, totals),
         "hardware": {
             "gpus": totals.gpus,
             "gpu_busy_frac": _ratio(totals.gpu_busy_s, totals.gpu_available_s),
@@ -96,7 +95,7 @@ def _group(requests: Requests, mask: np.ndarray, totals: RunTotals, output_token
     }
 
 
-def _energy(totals: RunTotals) -> dict[str, Any]:
+def _energy(run_dir: Path, totals: RunTotals) -> dict[str, Any]:
     sites = list(totals.energy.values())
     whole = SiteEnergy(
         **{name: math.fsum(getattr(site, name) for site in sites) for name in _ENERGIES},
@@ -107,7 +106,7 @@ def _energy(totals: RunTotals) -> dict[str, Any]:
     tokens = totals.output_tokens_total * totals.represent
     energy["output_tokens_per_j"] = _ratio(tokens, _consumed_j(whole))
     energy["output_tokens_per_s_per_mw"] = _ratio(tokens * 1e6, _consumed_j(whole))
-    energy["sites"] = {name: _site_energy(site) for name, site in totals.energy.items()}
+    energy["sites"] = {name: {**_site_energy(site), **peak(run_dir, name)} for name, site in totals.energy.items()}
     return energy
 
 

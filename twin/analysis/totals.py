@@ -56,7 +56,8 @@ class RunTotals:
     Requests and tokens are counted as simulated, one for `represent` real ones; energies, `gpus`, `gpu_busy_s`,
     `gpu_available_s` and `ideal_s` (GPU seconds) are the whole factory's. `requests_arrived` counts every request that
     reached the twin, so that those without a row show as lost. `output_tokens_total` includes what requests still in flight
-    have got so far. `warnings` say where the run went outside what its models were made for. `ideal_s` is what the work done would have taken with all efficiencies 1: the speed of light.
+    have got so far. `warnings` say where the run went outside what its models were made for. `ideal_s` is what the work done
+    would have taken with all efficiencies 1: the speed of light.
     """
 
     scenario: str

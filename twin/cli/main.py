@@ -31,14 +31,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 @contextmanager
 def _interruptible() -> Iterator[list[int]]:
-    """Within, SIGTERM ends a command as Ctrl-C does, and further signals do not disturb its cleaning up. Gives the signals met."""
+    """Within, SIGTERM ends a command as Ctrl-C does, and more signals do not disturb its cleaning up. Gives the signals met."""
     met: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
         met.append(number)
-        for each in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(each, signal.SIG_IGN)
-        raise KeyboardInterrupt
+        # Not SIG_IGN: of a signal that is on its way already Python would complain.
+        if len(met) == 1:
+            raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
         yield met
@@ -52,7 +52,8 @@ def _interruptible() -> Iterator[list[int]]:
         yield met
     finally:
         for each, handler in before.items():
-            signal.signal(each, handler)
+            if handler is not None:  # None is a handler that Python did not set
+                signal.signal(each, handler)
 
 
 def _answer(options: argparse.Namespace) -> int:

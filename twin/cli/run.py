@@ -8,9 +8,13 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from twin.analysis import Run
+from twin.analysis.columns import TableColumns
 from twin.engine import run_directory_name, run_scenario
 from twin.errors import InputError
-from twin.schema import load_scenario
+from twin.recording import is_run_directory
+from twin.schema import LoadedScenario, load_scenario
+from twin.schema.workload import TraceWorkload
 from twin.units import format_duration
 
 
@@ -24,6 +28,8 @@ def run_command(
     for line in loaded.overrides if not quiet else ():
         print(f"set {line}", file=sys.stderr)
     final = out if out is not None else Path("runs") / run_directory_name(loaded)
+    if (earlier := _another_run(final, loaded)) is not None:
+        print(f"replacing an earlier run of {earlier} at {final}", file=sys.stderr)
     began = time.perf_counter()
     with _Progress(loaded.scenario.name, loaded.scenario.horizon, shown=not quiet and sys.stderr.isatty()) as progress:
         done = run_scenario(loaded, final, progress.at)
@@ -40,9 +46,40 @@ def run_command(
         print(f"{format_duration(loaded.scenario.horizon)} simulated in {format_duration(wall_s)}", file=sys.stderr)
     for warning in done.summary["warnings"] if not quiet else ():
         print(f"note: {warning}", file=sys.stderr)
+    if (note := _trace_end(loaded, done.path)) is not None:
+        print(note, file=sys.stderr)
     for limit in done.broken_limits:
         print(f"limit broken: {limit}", file=sys.stderr)
     return 1 if done.broken_limits else 0
+
+
+def _another_run(final: Path, loaded: LoadedScenario) -> str | None:
+    """Name of the scenario whose run stands at `final`, if it is a run of something else."""
+    if not is_run_directory(final):
+        return None
+    try:
+        manifest = Run(final).manifest
+    except InputError:
+        return "something unreadable"
+    if (manifest.get("scenario"), manifest.get("digest")) == (loaded.scenario.name, loaded.digest):
+        return None
+    name = str(manifest.get("scenario"))
+    return name if name != loaded.scenario.name else f"{name} with other content"
+
+
+def _trace_end(loaded: LoadedScenario, run_dir: Path) -> str | None:
+    """What to say where a trace was over well before the run was: by a hundredth of it, and by ten times the usual gap."""
+    work, horizon_s = loaded.scenario.workload, loaded.scenario.horizon
+    if not isinstance(work, TraceWorkload) or work.sessions is not None:
+        return None
+    starts_s = TableColumns(run_dir, "sessions").numbers("start_s")
+    if not len(starts_s):
+        return f"no session of the trace arrives within the run of {horizon_s:g} s"
+    last_s = float(starts_s.max())
+    gap_s = (last_s - float(starts_s.min())) / max(len(starts_s) - 1, 1)
+    if horizon_s - last_s <= max(0.01 * horizon_s, 10 * gap_s):
+        return None
+    return f"the trace ends early: its last session arrives at {last_s:g} s of a run of {horizon_s:g} s"
 
 
 class _Progress:

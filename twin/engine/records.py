@@ -91,7 +91,7 @@ class SiteRecorder:
                 sums.generator_j / s,
                 self._contract_w,
                 sums.target_w,
-                step.battery_soc_frac if step.battery_soc_frac is not None else 0.0,
+                step.battery_soc_frac,
                 sums.other_j / s,
                 sums.shelf_loss_j / s,
                 sums.gpu_j / s,

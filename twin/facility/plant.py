@@ -37,7 +37,7 @@ class PlantStep:
     utility_w + battery_w + generator_w = it_w + cooling_w + conversion_loss_w + other_w. `cooling_w` = pumps + fans + chillers.
     `battery_w` is what leaves the battery's store (above zero: discharging) and its inverter's loss is part of the conversion
     loss; `battery_short_w` is what its order asked for beyond its feasible range or the site's own load (nothing is exported),
-    with the order's sign; `battery_soc_frac` is 0 without a battery. `generator_w` is 0: no plant has generators yet.
+    with the order's sign; `battery_soc_frac` is None without a battery. `generator_w` is 0: no plant has generators yet.
     `rack_clock_limit` (racks,) is the relative clock that heat allows.
     """
 
@@ -58,7 +58,7 @@ class PlantStep:
     battery_short_w: float
     generator_w: float
     utility_w: float
-    battery_soc_frac: float
+    battery_soc_frac: float | None
     rack_clock_limit: Floats
     _cooling: _CoolingState = field(repr=False)
 
@@ -197,7 +197,7 @@ class Plant:
             short_w,
             0.0,
             behind_w + transformer_loss_w,
-            self.battery.soc_frac if self.battery is not None else 0.0,
+            self.battery.soc_frac if self.battery is not None else None,
             self.racks.clock_limit,
             self._cooling_state(gpu_c),
         )

@@ -6,13 +6,23 @@ pyarrow is loaded with the first `TableWriter`: opening an old run's summary doe
 from typing import TYPE_CHECKING, Any
 
 from twin.recording.event_kinds import COMMAND_KINDS, EVENT_KINDS, EventKind
-from twin.recording.run_directory import RunDirectory, is_run_directory
+from twin.recording.run_directory import SUMMARY_VERSION, RunDirectory, is_run_directory
 from twin.recording.tables import TABLES, Column
 
 if TYPE_CHECKING:
     from twin.recording.writer import TableWriter
 
-__all__ = ["COMMAND_KINDS", "EVENT_KINDS", "TABLES", "Column", "EventKind", "RunDirectory", "TableWriter", "is_run_directory"]
+__all__ = [
+    "COMMAND_KINDS",
+    "EVENT_KINDS",
+    "SUMMARY_VERSION",
+    "TABLES",
+    "Column",
+    "EventKind",
+    "RunDirectory",
+    "TableWriter",
+    "is_run_directory",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: What tells a run directory from any other: it is written last.
 MANIFEST = "manifest.json"
+#: Version of summary.json: readers refuse another.
+SUMMARY_VERSION = 1
 
 
 def is_run_directory(path: Path) -> bool:

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from twin.catalog import Catalog, Part, load_catalog
 from twin.errors import InputError, UnknownValueError
 from twin.schema.messages import Finding
+from twin.schema.run_consistency import run_consistency
 from twin.schema.scenario import Pool, Scenario
 from twin.schema.topology import RackGroup, Site, Topology
-from twin.schema.workload import ProfileArrivals
 from twin.units import format_si
 
 #: what the engine needs to know of a rack, of its GPU and of switches; a part that lacks one cannot be simulated.
@@ -24,13 +24,14 @@ _UNKNOWN = "cannot be simulated: nobody has published"
 
 
 def topology_consistency(topology: Topology) -> Iterator[Finding]:
-    """Parts whose values nobody has published, and liquid loops that do not suit their racks."""
+    """Parts whose values nobody has published, liquid loops that do not suit their racks, ratings that idle racks exceed."""
     catalog = load_catalog()
     for s, site in enumerate(topology.sites):
         switch = catalog.part("switch", site.fabric.switch)
         unknown = [key for key in _SWITCH_KEYS if not switch.has(key)]
         if unknown:
             yield ("sites", s, "fabric", "switch"), f"switch {switch.name} {_UNKNOWN} {', '.join(unknown)}"
+        idle_w = 0.0
         for g, group in enumerate(site.racks):
             path = ("sites", s, "racks", g)
             rack = catalog.part("rack", group.rack)
@@ -39,10 +40,22 @@ def topology_consistency(topology: Topology) -> Iterator[Finding]:
             unknown += [f"{gpu.name} {key}" for key in _GPU_KEYS if not gpu.has(key)]
             if unknown:
                 yield (*path, "rack"), f"rack {group.rack} {_UNKNOWN} {', '.join(unknown)}"
-            elif rack.number("liquid_heat_frac") > 0 and group.loop is None:
+                continue
+            idle_w += group.count * (gpu.number("idle_w") * rack.number("gpus") + rack.number("other_idle_w"))
+            if rack.number("liquid_heat_frac") > 0 and group.loop is None:
                 yield (*path, "loop"), f"is missing: rack {group.rack} gives heat to a liquid loop"
             elif rack.number("liquid_heat_frac") == 0 and group.loop is not None:
                 yield (*path, "loop"), f"rack {group.rack} is air-cooled and takes no loop"
+        for element, carried_w, said in (
+            ("ups", idle_w, "its racks draw when idle"),
+            ("transformer", idle_w + site.fixed_load, "its racks and fixed load draw when idle"),
+        ):
+            rating_w = getattr(site.electrical, f"{element}_rating")
+            if rating_w < carried_w:
+                yield (
+                    ("sites", s, "electrical", f"{element}_rating"),
+                    f"{format_si(rating_w, 'W')} is less than the {format_si(carried_w, 'W')} that {said}",
+                )
 
 
 def scenario_consistency(scenario: Scenario) -> Iterator[Finding]:
@@ -53,8 +66,7 @@ def scenario_consistency(scenario: Scenario) -> Iterator[Finding]:
     if not found:  # a rack without numbers has no room to speak of
         yield from _pools(scenario)
     yield from _events(scenario)
-    yield from _records(scenario)
-    yield from _profile(scenario)
+    yield from run_consistency(scenario)
 
 
 def _represent(scenario: Scenario) -> Iterator[Finding]:
@@ -84,21 +96,27 @@ def _pools(scenario: Scenario) -> Iterator[Finding]:
             reason = _unfit(scenario, pool, catalog.part("rack", groups[0].rack), site, catalog)
             if reason is None:
                 placeable.setdefault(pool.racks, []).append((p, pool))
+            elif reason[0] == "kv_reserve":
+                yield ("serving", "kv_reserve"), reason[1]
             else:
-                yield ("serving", "pools", p, "parallelism"), reason
+                yield ("serving", "pools", p, "parallelism"), reason[1]
         for names, pools in placeable.items():
             yield from _room(pools, [group for group in site.racks if group.name in names], catalog)
 
 
-def _unfit(scenario: Scenario, pool: Pool, rack: Part, site: Site, catalog: Catalog) -> str | None:
-    """Why an instance of the pool cannot run on the rack, or None."""
+def _unfit(scenario: Scenario, pool: Pool, rack: Part, site: Site, catalog: Catalog) -> tuple[str, str] | None:
+    """What keeps an instance of the pool from running on the rack (its "parallelism" or the "kv_reserve") and why; or None."""
     from twin import performance  # the models of files are read far more often than they are checked this deep
 
+    key = "parallelism"
     domain, gpus = int(rack.number("scale_up_domain_gpus")), pool.parallelism.gpus
     if gpus <= domain and domain % gpus:
-        return f"an instance of {gpus} GPUs (tp x dp) does not divide the scale-up domain of {domain} GPUs of {rack.name}"
+        return key, f"an instance of {gpus} GPUs (tp x dp) does not divide the scale-up domain of {domain} GPUs of {rack.name}"
     if gpus > domain and gpus % domain:
-        return f"an instance of {gpus} GPUs (tp x dp) is no whole number of scale-up domains of {domain} GPUs of {rack.name}"
+        return (
+            key,
+            f"an instance of {gpus} GPUs (tp x dp) is no whole number of scale-up domains of {domain} GPUs of {rack.name}",
+        )
     serving = scenario.serving
     gpu, backend = catalog.part("gpu", rack.text("gpu")), catalog.part("backend", serving.backend)
     try:
@@ -107,9 +125,11 @@ def _unfit(scenario: Scenario, pool: Pool, rack: Part, site: Site, catalog: Cata
         layout = performance.Parallelism(pool.parallelism.tp, pool.parallelism.dp, pool.parallelism.ep)
         links = performance.interconnect_of(gpu, site.fabric.efficiency, domain)
         performance.step_cost(shape, precision, layout, gpu, backend, links)
+        performance.kv_capacity_tokens(shape, precision, layout, gpu, 0.0)
+        key = "kv_reserve"  # without one it would fit
         performance.kv_capacity_tokens(shape, precision, layout, gpu, serving.kv_reserve)
     except (InputError, UnknownValueError) as error:
-        return str(error)
+        return key, str(error)
     return None
 
 
@@ -160,17 +180,3 @@ def _events(scenario: Scenario) -> Iterator[Finding]:
                 (*path, "target"),
                 f"{format_si(event.target.power_w, 'W')} is above the feed's contract of {format_si(contract, 'W')}",
             )
-
-
-def _records(scenario: Scenario) -> Iterator[Finding]:
-    for key in ("interval", "worker_interval"):
-        step = getattr(scenario.records, key)
-        if step > scenario.horizon:
-            yield ("records", key), f"a step of {step:g} s is longer than the run of {scenario.horizon:g} s"
-
-
-def _profile(scenario: Scenario) -> Iterator[Finding]:
-    arrivals = scenario.workload.arrivals
-    if isinstance(arrivals, ProfileArrivals) and arrivals.profile[-1].time < scenario.horizon:
-        end = arrivals.profile[-1].time
-        yield ("workload", "arrivals", "profile"), f"ends at {end:g} s, before the run's {scenario.horizon:g} s"

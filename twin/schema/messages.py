@@ -53,10 +53,14 @@ def findings(error: ValidationError, root: type[BaseModel], data: dict[str, Any]
 def _data_path(loc: tuple[str | int, ...], data: Any, kind: str) -> Path:
     """The location without the marks that pydantic adds for unions ("agents") and keys ("[key]")."""
     path: list[str | int] = []
+    entered = False
     for index, step in enumerate(loc):
         last = index == len(loc) - 1
+        if entered and isinstance(data, dict) and step in (data.get("kind"), data.get("process")):
+            entered = False
+            continue  # the mark of a union comes first below its key, and a kind may be called as a key is ("trace")
         if step in data if isinstance(data, dict) else isinstance(data, list) and isinstance(step, int):
-            data = get(data, (step,))
+            data, entered = get(data, (step,)), True
             path.append(step)
         elif last and kind == "missing":
             path.append(step)

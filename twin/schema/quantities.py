@@ -80,6 +80,7 @@ NonNegativePower = Annotated[float, Field(ge=0), Quantity("power")]
 NonNegativeTime = Annotated[float, Field(ge=0), Quantity("time")]
 NonNegativeRate = Annotated[float, Field(ge=0), Quantity("rate")]
 UnitFraction = Annotated[float, Field(ge=0, le=1), Quantity("fraction")]
+FractionBelowOne = Annotated[float, Field(ge=0, lt=1), Quantity("fraction")]
 PositiveFraction = Annotated[float, Field(gt=0, le=1), Quantity("fraction")]
 #: the range of outdoor air and of coolants that anything here is made for.
 OutdoorTemperature = Annotated[float, Field(ge=-60, le=60), Quantity("temperature")]

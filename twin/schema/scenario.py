@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, JsonValue, WithJsonSchema, model_se
 from twin.schema.base import CatalogName, Count, FieldError, Model, Name, PluginName
 from twin.schema.quantities import (
     EnergyPrice,
+    FractionBelowOne,
     NonNegativeTime,
     Number,
     PositiveFraction,
@@ -105,7 +106,7 @@ class Serving(Model):
     """Pools of instances."""
     router: RouterName = "kv_affinity"
     """Router plug-in: `least_loaded` or `kv_affinity`."""
-    kv_reserve: UnitFraction = 0.1
+    kv_reserve: FractionBelowOne = 0.1
     """Share of GPU memory kept for activations, graphs and fragmentation."""
 
 

@@ -8,8 +8,12 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from twin.schema.base import Count, FieldError, Flag, Model, Name
+from twin.schema.base import Count, FieldError, Flag, Model, Name, PluginName
 from twin.schema.quantities import NonNegativeRate, NonNegativeTime, Number, PositiveRate, PositiveTime, UnitFraction
+
+TraceFormatName = Annotated[
+    str, PluginName("twin.trace_formats", "trace format", ("auto", "azure", "mooncake", "agent_csv", "sessions"))
+]
 
 
 class RatePoint(Model):
@@ -120,7 +124,7 @@ class TraceWorkload(_Workload):
     """The source of sessions."""
     trace: str
     """The trace file."""
-    format: str = "auto"
+    format: TraceFormatName = "auto"
     """Trace format (`twin trace info` tells), or `auto`."""
     arrivals: Arrivals | None = None
     """When sessions begin, for traces that record no absolute times (agent sessions)."""
@@ -130,6 +134,14 @@ class TraceWorkload(_Workload):
     """Offset into the trace at which the replay begins."""
     think_time_scale: Number = Field(default=1.0, gt=0, le=100)
     """Factor on every recorded tool and think time."""
+
+    @model_validator(mode="after")
+    def _recorded_times_or_given(self) -> Self:
+        if self.arrivals is not None:
+            for field, neutral in (("speedup", 1.0), ("start", 0.0)):
+                if getattr(self, field) != neutral:
+                    raise FieldError(field, "acts on recorded arrivals: leave out `arrivals`, or this")
+        return self
 
 
 Workload = Annotated[AgentWorkload | ChatWorkload | FixedWorkload | TraceWorkload, Field(discriminator="kind")]

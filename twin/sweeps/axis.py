@@ -9,8 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from twin.errors import InputError, Problem
-from twin.schema.source import parse_text, plain
+from twin.schema.source import Place, parse_text, plain
 
+#: Where swept values come from.
+OVER = Place("<--over>")
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
 
 
@@ -117,10 +119,10 @@ def _read(path: str, value: object, problems: list[Problem]) -> object:
     if not isinstance(value, str):
         return value
     found: list[Problem] = []
-    node = parse_text(value, "<--over>", found)
+    node = parse_text(value, OVER.file, found)
     problems += [_problem(path, f"{value!r}: {item.message}") for item in found]
     return None if node is None else plain(node)
 
 
 def _problem(path: str, message: str) -> Problem:
-    return Problem("<--over>", 1, 1, path, message)
+    return OVER.problem(path, message)

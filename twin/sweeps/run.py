@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from twin.errors import InputError, Problem, TwinError
 from twin.recording import is_run_directory
 from twin.schema import LoadedScenario, load_scenario
 from twin.schema.loading import Source
-from twin.sweeps.axis import Axis, axes_of, folder_name, grid
+from twin.schema.overrides import SET
+from twin.sweeps.axis import OVER, Axis, axes_of, folder_name, grid
 from twin.sweeps.pool import perform_all, processes
 from twin.sweeps.study import STUDY, TABLES, Study, open_study, said
 from twin.sweeps.task import Outcome, Task
@@ -106,12 +107,18 @@ def _points(scenario: Source, axes: Sequence[Axis], fixed: Mapping[str, object])
         except InputError as error:
             if not error.problems:
                 raise InputError(f"{said(values)}: {error}") from error
-            problems |= dict.fromkeys(error.problems)
+            problems |= dict.fromkeys(_at_over(problem, axes) for problem in error.problems)
             continue
         points.append(_Point(values, loaded, folder_name(index, values)))
     if problems:
         raise InputError(problems)
     return points
+
+
+def _at_over(problem: Problem, axes: Sequence[Axis]) -> Problem:
+    """A problem of a laid-on value, shown at `--over` where that gave the value."""
+    swept = problem.file == SET.file and any(f"{problem.path}.".startswith(f"{axis.path}.") for axis in axes)
+    return replace(problem, file=OVER.file) if swept else problem
 
 
 def _hash(points: Sequence[_Point]) -> str:

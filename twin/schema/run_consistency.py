@@ -1,0 +1,93 @@
+"""What must fit the length of a run and what comes of it: records, arrivals, the trace, bounds on the summary.
+
+Works on a valid model; every check yields all that it finds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+from twin.errors import InputError, did_you_mean
+from twin.schema.messages import Finding
+from twin.schema.scenario import Scenario
+from twin.schema.workload import ProfileArrivals, TraceWorkload
+
+#: Most rows of a table of time series: a year of minutes for each of twenty sites.
+MOST_ROWS = 10_000_000
+#: Top-level keys of summary.json that hold figures.
+FIGURES = ("requests", "service", "energy", "hardware", "curtailment", "economics", "invariants", "seed", "horizon_s")
+
+
+def run_consistency(scenario: Scenario) -> Iterator[Finding]:
+    """All that does not fit the run."""
+    yield from _records(scenario)
+    yield from _profile(scenario)
+    yield from _trace(scenario)
+    yield from _limits(scenario)
+
+
+def _records(scenario: Scenario) -> Iterator[Finding]:
+    sites = scenario.topology.sites
+    # each loop has a row at each step, and so have the circuits of warm and of chilled water and the hall's air
+    loops = sum(len(site.cooling.loops) + 3 for site in sites)
+    instances = sum(pool.instances for pool in scenario.serving.pools) // scenario.represent
+    for key, table, each in (("interval", "thermal", loops), ("worker_interval", "workers", instances)):
+        step = getattr(scenario.records, key)
+        rows = scenario.horizon / step * each
+        if step > scenario.horizon:
+            yield ("records", key), f"a step of {step:g} s is longer than the run of {scenario.horizon:g} s"
+        elif rows > MOST_ROWS:
+            yield (
+                ("records", key),
+                f"a step of {step:g} s gives {rows:,.0f} rows of {table}.parquet, more than {MOST_ROWS:,}: "
+                f"it must be at least {scenario.horizon * each / MOST_ROWS:.3g} s",
+            )
+
+
+def _profile(scenario: Scenario) -> Iterator[Finding]:
+    arrivals = scenario.workload.arrivals
+    if isinstance(arrivals, ProfileArrivals) and arrivals.profile[-1].time < scenario.horizon:
+        end = arrivals.profile[-1].time
+        yield ("workload", "arrivals", "profile"), f"ends at {end:g} s, before the run's {scenario.horizon:g} s"
+
+
+def _trace(scenario: Scenario) -> Iterator[Finding]:
+    """A trace of no known format, and one that does not say when its sessions began, where nothing else does."""
+    work = scenario.workload
+    if not isinstance(work, TraceWorkload):
+        return
+    from twin.workload.formats import read_trace, recognise  # loads numpy, which a scenario without a trace does not wait for
+
+    try:
+        chosen = recognise(Path(work.trace)).name if work.format == "auto" else work.format
+    except InputError as error:
+        yield ("workload", "trace"), "; ".join(problem.message for problem in error.problems)
+        return
+    if work.arrivals is not None:
+        return
+    try:
+        first = next(read_trace(Path(work.trace), chosen))
+    except (InputError, StopIteration):
+        return  # bad rows are listed in full, with their places in the trace, when it is read for the run
+    if math.isnan(first.arrival_s):
+        yield (
+            ("workload", "arrivals"),
+            f"is missing, and {work.trace} (format {chosen}) does not record when its sessions began",
+        )
+
+
+def _limits(scenario: Scenario) -> Iterator[Finding]:
+    events = len(scenario.grid.events)
+    for i, limit in enumerate(scenario.limits):
+        head, *rest = limit.value.split(".")
+        path = ("limits", i, "value")
+        if head not in FIGURES:
+            yield path, f"the summary has no {head!r}{did_you_mean(head, FIGURES)}"
+        elif head == "curtailment":
+            if not rest or not rest[0].isdecimal():
+                yield path, "write the number of the event behind `curtailment`, such as curtailment.0.overshoot_w_max"
+            elif int(rest[0][:9]) >= events:
+                counted = f"{events} grid event{'' if events == 1 else 's'}"
+                yield path, f"the scenario has {counted}, and the first is 0: there is no event {rest[0]}"
