@@ -87,10 +87,17 @@ def test_the_report_tells_the_event_and_shows_every_figure(busy: Path) -> None:
     assert "summer_peak: main asked down to 800 kW" in text
     assert "Nothing was lost" in text
     assert "Once the ramp was over it was never above the target." in text
-    for title in ("Power of main", "Output tokens by tier", "Time to first token", "Time per output token", "PUE of main"):
+    for title in (
+        "Power of main",
+        "GPU clock",
+        "Output tokens by tier",
+        "Time to first token",
+        "Time per output token",
+        "PUE of main",
+    ):
         assert title in text
     drawings = re.findall(r"<svg .*?</svg>", html, flags=re.DOTALL)
-    assert len(drawings) == 7
+    assert len(drawings) == 8
     for drawing in drawings:
         element = ET.fromstring(drawing)
         assert element.attrib["role"] == "img"

@@ -179,6 +179,24 @@ class Plots:
         self._finish(axes, f"Temperatures of {site}", "°C", labels, self._at(site))
         return axes
 
+    def clocks(self, axes: Axes | None = None) -> Axes:
+        """GPU clock of each pool over its maximum, the mean of its instances: what a feed limit does first."""
+        axes = _axes(axes)
+        table = TableColumns(self._run_dir, "workers")
+        pool, time_s, clock = table.names("pool"), table.numbers("time_s"), table.numbers("clock_frac")
+        labels = []
+        for number, name in enumerate(pool.labels):
+            mine = pool.are(name)
+            times, place = np.unique(time_s[mine], return_inverse=True)
+            percent = 100 * np.bincount(place, clock[mine]) / np.bincount(place)
+            axes.plot(times / time_unit(self._horizon_s)[0], percent, color=style.tier_colour(number))
+            labels.append((float(percent[-1]), f"{name} pool", style.tier_colour(number)))
+        if not labels:
+            nothing_to_show(axes, "no instance was recorded")
+        axes.set_ylim(0, 108)
+        self._finish(axes, "GPU clock", "% of maximum", labels, self._events)
+        return axes
+
     def pue(self, axes: Axes | None = None, site: str | None = None) -> Axes:
         """Power usage effectiveness of a site over time: everything it consumes over its IT power."""
         axes, site = _axes(axes), self._site(site)

@@ -103,6 +103,8 @@ def _sections(plots: Plots) -> Iterator[tuple[str, list[Drawing]]]:
             for i, site in enumerate(sites)
         ],
     )
+    said = "GPU clock of each pool over its maximum, the mean of its instances: what a feed limit does first."
+    yield "Clocks", [_drawing("clocks", said, 2.4, plots.clocks)]
     yield "Tokens", [_drawing("tokens", "Output tokens a second by tier, stacked, for the whole factory.", 3.1, plots.tokens)]
     promise = "by tier: median (line with dots), up to the 95th percentile (band); the tier's objective is dotted."
     yield (
