@@ -99,7 +99,11 @@ class _Progress:
 
             text = "{task.description} {task.percentage:>3.0f} %"
             self._bar = Progress(
-                TextColumn(text), BarColumn(), TextColumn("{task.fields[said]}"), console=Console(stderr=True), transient=True
+                TextColumn(text),
+                BarColumn(bar_width=16),
+                TextColumn("{task.fields[said]}"),
+                console=Console(stderr=True),
+                transient=True,
             )
             self._bar.start()
             self._task = self._bar.add_task(self._name, total=self._horizon_s, said="")
@@ -117,5 +121,5 @@ class _Progress:
         self._last = now
         speed = time_s / max(now - self._began, 1e-9)
         self._bar.update(
-            self._task, completed=time_s, said=f"{format_duration(time_s)}, {speed:,.0f} x real time, {requests:,} requests"
+            self._task, completed=time_s, said=f"{format_duration(time_s)}, {speed:,.0f} x real time, {requests:,} req."
         )
