@@ -212,6 +212,7 @@ class SessionRunner:
         """No instance can hold the call: refused before acceptance. Calls of its session that run are finished, none follows."""
         self.rejected += 1
         self._write(request, "rejected", 0, 0.0)
+        self._door.forget(request.cache_key)
         run.refused = True
         self._end_refused(run)
 
