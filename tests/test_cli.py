@@ -310,3 +310,11 @@ def test_help_and_check_answer_at_once() -> None:
     print(f"bare {bare_s:.3f} s, --help {help_s:.3f} s, check {check_s:.3f} s")
     assert help_s < 8 * bare_s
     assert check_s < 30 * bare_s
+
+
+def test_check_knows_the_settings_of_a_policy(capsys: pytest.CaptureFixture[str]) -> None:
+    file = str(ROOT / "scenarios" / "quickstart.yaml")
+    assert main(["check", file, "--set", "control.settings={clock_flor: 0.4}"]) == 2
+    said = capsys.readouterr().err
+    assert f"{file}:1:1: control.settings: policy 'ladder' has no setting 'clock_flor' (did you mean 'clock_floor'?)" in said
+    assert main(["check", file, "--set", "control.settings={clock_floor: 0.4}"]) == 0

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from twin.catalog import load_catalog
-from twin.errors import InputError
+from twin.control import policy_of
+from twin.errors import InputError, Problem
 from twin.schema import LoadedScenario, Topology, load_any
 from twin.schema.json_schema import write_schemas
 
@@ -41,6 +42,10 @@ def describe(file: str, overrides: Mapping[str, object] | None = None) -> str:
     """What a sound file holds: "scenario, 1 site, 8 racks, 576 GPUs". Raises InputError."""
     loaded = load_any(file, overrides)
     if isinstance(loaded, LoadedScenario):
+        try:
+            policy_of(loaded.scenario.control)
+        except InputError as error:
+            raise InputError([Problem(file, 1, 1, "control.settings", str(error))]) from None
         return f"scenario, {_size(loaded.scenario.topology)}"
     return f"topology, {_size(loaded.model)}"
 

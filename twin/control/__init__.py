@@ -18,7 +18,7 @@ from twin.control.protocol import (
     SetClock,
     TierState,
 )
-from twin.control.registry import POLICIES, policy
+from twin.control.registry import POLICIES, policy, policy_of
 from twin.control.uniform_cap import UniformCap
 
 __all__ = [
@@ -41,4 +41,5 @@ __all__ = [
     "TierState",
     "UniformCap",
     "policy",
+    "policy_of",
 ]

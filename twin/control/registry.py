@@ -9,6 +9,7 @@ from twin.control.ladder import Ladder
 from twin.control.protocol import Command, Observation, Policy, PolicySettings
 from twin.control.uniform_cap import UniformCap
 from twin.errors import InputError, did_you_mean
+from twin.schema.scenario import Control
 
 
 class NoControl:
@@ -26,6 +27,12 @@ class NoControl:
 PolicyMaker = Callable[[PolicySettings], Policy]
 
 POLICIES: dict[str, PolicyMaker] = {"none": NoControl, "uniform_cap": UniformCap, "ladder": Ladder}
+
+
+def policy_of(control: Control) -> Policy:
+    """A fresh policy as a scenario's `control` section asks for it. Raises InputError for a name or setting that is not known."""
+    settings = PolicySettings(control.margin, control.ramp_back, control.clock_delay, control.cap_delay, dict(control.settings))
+    return policy(control.policy, settings)
 
 
 def policy(name: str, settings: PolicySettings) -> Policy:

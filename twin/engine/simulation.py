@@ -13,7 +13,7 @@ import numpy as np
 
 from twin.analysis import GridEventRecord, RunTotals, SiteEnergy, TierObjectives
 from twin.catalog import load_catalog
-from twin.control import PolicySettings, policy
+from twin.control import policy_of
 from twin.engine.clock import Clock
 from twin.engine.control_process import ControlProcess
 from twin.engine.plant_process import PlantProcess, StepTime, step_times
@@ -78,10 +78,7 @@ class Simulation:
             runtime.feed.boundaries_s(),
         )
         plant = PlantProcess(self._clock, runtime, recorder, times, horizon_s)
-        settings = PolicySettings(
-            control.margin, control.ramp_back, control.clock_delay, control.cap_delay, dict(control.settings)
-        )
-        acting = ControlProcess(self._clock, runtime, plant, recorder, policy(control.policy, settings), control, scenario.tiers)
+        acting = ControlProcess(self._clock, runtime, plant, recorder, policy_of(control), control, scenario.tiers)
         site = _Site(runtime, recorder, plant, acting)
         plant.after_step = lambda due: self._after_step(site, due)
         return site
