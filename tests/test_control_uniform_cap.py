@@ -9,7 +9,7 @@ from control_cases import SETTINGS, in_event, pool, seen
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twin.control import PoolState, SetCap, UniformCap
+from twin.control import PoolState, Report, SetCap, UniformCap
 from twin.control.uniform_cap import uniform_cap_w
 from twin.errors import InputError
 
@@ -64,6 +64,18 @@ def test_it_waits_until_the_last_cap_has_acted_and_been_seen() -> None:
 def test_it_never_caps_below_what_hardware_takes() -> None:
     (command,) = UniformCap(SETTINGS).decide(in_event(200.0, utility_w=20_000.0, it_w=16_000.0))
     assert command.cap_w == 200.0
+
+
+def test_a_target_below_the_lowest_cap_is_said_once() -> None:
+    policy = UniformCap(SETTINGS)
+    stuck = {"utility_w": 20_000.0, "it_w": 16_000.0, "pools": (pool(cap_unmet=True),)}
+    policy.decide(in_event(200.0, **stuck))
+    (said,) = policy.decide(in_event(210.0, **stuck))
+    # 20,000 W against 8,000 less 1 %.
+    assert said == Report(
+        "dip", "the target cannot be met: 12.1 kW above it at the lowest cap, and some GPUs are at their lowest clock"
+    )
+    assert policy.decide(in_event(220.0, **stuck)) == []
 
 
 def test_the_cap_creeps_up_afterwards_until_it_binds_no_more() -> None:

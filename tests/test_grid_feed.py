@@ -49,13 +49,11 @@ def test_a_step_on_the_ramp_is_judged_by_its_lower_end(from_s: float, to_s: floa
     assert FEED.target_w(from_s, to_s) == (None if target_w is None else pytest.approx(target_w, rel=1e-12))
 
 
-def test_what_is_known_and_what_is_in_force() -> None:
+def test_what_is_known() -> None:
     assert FEED.announced(299.9) == ()
     assert FEED.announced(300.0) == (BACK,)
-    assert FEED.in_force(599.9) == ()
-    assert FEED.in_force(600.0) == (BACK,)
-    assert FEED.in_force(999.9) == FEED.announced(999.9) == (BACK,)
-    assert FEED.in_force(1000.0) == FEED.announced(1000.0) == ()
+    assert FEED.announced(999.9) == (BACK,)
+    assert FEED.announced(1000.0) == ()
     assert FEED.boundaries_s() == [300.0, 600.0, 700.0, 1000.0]
 
 
@@ -90,7 +88,7 @@ def test_events_that_touch_hand_over_without_a_gap() -> None:
     first = LoadTargetEvent("first", 0.0, 10.0, 10.0, 20.0, 80.0, True)
     second = LoadTargetEvent("second", 0.0, 20.0, 20.0, 30.0, 60.0, True)
     feed = FeedSchedule(100.0, (second, first))
-    assert feed.in_force(20.0) == (second,)
+    assert feed.limit_w(20.0) == second.target_w
     assert [feed.target_w(10.0, 20.0), feed.target_w(20.0, 30.0), feed.target_w(30.0, 40.0)] == [80.0, 60.0, None]
 
 
@@ -121,7 +119,7 @@ def test_no_instant_of_a_step_has_a_lower_level_than_the_step_is_judged_by(
     times = sorted({0.0, 200.0, *feed.boundaries_s(), *cuts})
     for from_s, to_s in itertools.pairwise(times):
         target_w = feed.target_w(from_s, to_s)
-        assert (target_w is None) == (not feed.in_force(from_s))
+        assert (target_w is None) == (not any(e.start_s <= from_s < e.end_s for e in events))
         levels = [feed.limit_w(from_s + share * (to_s - from_s)) for share in (0.0, 0.3, 0.999)]
         assert all(level <= 100.0 for level in levels)
         if target_w is not None:

@@ -58,11 +58,22 @@ def test_kv_of_windowed_layers() -> None:
 
 
 def test_experts_touched() -> None:
-    shape = shape_of("deepseek_r1")
-    assert shape.experts_touched(1) == pytest.approx(8)
-    assert shape.experts_touched(64) == pytest.approx(256 * (1 - (1 - 8 / 256) ** 64))
-    assert shape.experts_touched(10_000) == pytest.approx(256)
-    assert shape_of("llama_3_1_70b").experts_touched(64) == 0
+    """A second of memory for each expert read: the term counts them. Eight of 256 a token, as DeepSeek-R1 routes."""
+    cost = StepCost(
+        gemm_compute_s_per_token=0.0,
+        dense_memory_s=0.0,
+        experts_memory_s=256.0,
+        expert_miss=1 - 8 / 256,
+        overhead_s=0.0,
+        overhead_s_per_token=0.0,
+        decode_attention_compute_s=0.0,
+        prefill_attention_compute_s=0.0,
+        attention_memory_s=0.0,
+        request_overhead_s=0.0,
+    )
+    assert cost.token_terms(1)[1] == pytest.approx(8)
+    assert cost.token_terms(2)[1] == pytest.approx(8 + 8 * (1 - 8 / 256))
+    assert cost.token_terms(10_000)[1] == pytest.approx(256)
 
 
 @pytest.mark.parametrize("tp", [4, 8])

@@ -60,12 +60,6 @@ class SimulationError(TwinError):
     exit_code = 3
 
 
-class LimitError(TwinError):
-    """A regression, claim or limit of the scenario failed: exit 1."""
-
-    exit_code = 1
-
-
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """' (did you mean X?)' for the nearest known name, or the known names when none is near."""
     names = sorted(known)

@@ -54,6 +54,8 @@ class PoolState:
     compute_busy_s: float
     memory_busy_s: float
     power: GpuPower
+    #: Some of its GPUs draw more than their cap at the lowest clock there is.
+    cap_unmet: bool = False
 
     def step_s(self, clock: float) -> float:
         """Mean step time at relative `clock`; 0 for a pool that did nothing."""

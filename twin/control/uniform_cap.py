@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from twin.control.protocol import Command, Observation, PolicySettings, PoolState, SetCap
+from twin.control.protocol import Command, Observation, PolicySettings, PoolState, Report, SetCap
 from twin.errors import InputError
 
 
@@ -39,6 +39,7 @@ class UniformCap:
         self._cap_w: float | None = None
         self._last_s = float("-inf")
         self._event_s = float("-inf")
+        self._reported: set[str] = set()
 
     def decide(self, seen: Observation) -> list[Command]:
         """A cap when the meter is above, or well below, what it may draw."""
@@ -66,7 +67,17 @@ class UniformCap:
         else:
             return []
         if abs(new_w - cap_w) < 0.5:
-            return []
+            return self._out_of_reach(seen, excess_w) if new_w == floor_w else []
         self._last_s = seen.time_s
         self._cap_w = new_w if new_w < tdp_w else None
         return [SetCap(pool.name, new_w, reason) for pool in seen.pools]
+
+    def _out_of_reach(self, seen: Observation, excess_w: float) -> list[Command]:
+        """Said once an event: the lowest cap is in force and the meter is still above the target."""
+        event = seen.event
+        if event is None or excess_w <= 0 or event.name in self._reported:
+            return []
+        self._reported.add(event.name)
+        clocks = ", and some GPUs are at their lowest clock" if any(pool.cap_unmet for pool in seen.pools) else ""
+        over_w = excess_w * seen.overhead_ratio
+        return [Report(event.name, f"the target cannot be met: {over_w / 1e3:.1f} kW above it at the lowest cap{clocks}")]

@@ -56,6 +56,7 @@ class ControlProcess:
         self._tiers = tiers
         self._terms: dict[str, list[float]] = {pool.name: [0.0] * 7 for pool in site.pools}
         self._busy: dict[str, float] = {}
+        self._caps_unmet: set[str] = set()
         self._pools = {pool.name: pool for pool in site.pools}
 
     def act(self, now_s: float) -> None:
@@ -132,7 +133,19 @@ class ControlProcess:
             compute_busy_s=smooth[5],
             memory_busy_s=smooth[6],
             power=power,
+            cap_unmet=self._watch_cap(pool),
         )
+
+    def _watch_cap(self, pool: PoolRuntime) -> bool:
+        """Whether a cap is out of reach for some of the pool, written down when that changes."""
+        unmet = any(station.worker.stepper.cap_unmet for station in pool.stations)
+        if unmet != (pool.name in self._caps_unmet):
+            self._caps_unmet ^= {pool.name}
+            kind = "cap_unmet" if unmet else "cap_met_again"
+            cap_w = pool.stations[0].worker.stepper.cap_w
+            detail = f"cap of {cap_w:.0f} W per GPU" + (", out of reach at the lowest clock" if unmet else "")
+            self._recorder.event(self._clock.now_s, kind, pool.name, detail)
+        return unmet
 
     def _carry_out(self, command: Command, now_s: float) -> None:
         control, site = self._control, self._site

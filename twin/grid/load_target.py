@@ -48,10 +48,6 @@ class FeedSchedule:
         """Every time at which the level or its slope changes, or something is announced, in order."""
         return sorted({t for e in self.events for t in (e.announced_s, e.start_s, e.ramp_end_s, e.end_s)})
 
-    def in_force(self, time_s: float) -> tuple[LoadTargetEvent, ...]:
-        """Events between their start (included) and end."""
-        return tuple(e for e in self.events if e.start_s <= time_s < e.end_s)
-
     def announced(self, time_s: float) -> tuple[LoadTargetEvent, ...]:
         """Events that the factory knows of and that have not ended."""
         return tuple(e for e in self.events if e.announced_s <= time_s < e.end_s)

@@ -136,12 +136,6 @@ class ModelShape:
         """Bytes a further token adds once windowed layers keep their window alone: what a long context costs."""
         return self.full_layers * self.kv_elements_per_layer * ELEMENT_BYTES[kv]
 
-    def experts_touched(self, tokens: float) -> float:
-        """Experts of a layer that at least one of `tokens` is routed to: E (1 - (1 - k/E)^n), uniform routing."""
-        if not self.experts:
-            return 0.0
-        return self.experts * (1.0 - (1.0 - self.experts_per_token / self.experts) ** tokens)
-
     @property
     def decode_pair_flops(self) -> float:
         """Attention FLOPs per (query, context token) pair and full layer in decode; mla in absorbed form.

@@ -31,6 +31,8 @@ EVENT_KINDS: dict[str, EventKind] = {
     "report": EventKind("report", "policy reports"),
     "limit_exceeded": EventKind("plant", "meter above the limit"),
     "limit_kept_again": EventKind("plant", "meter within the limit again"),
+    "cap_unmet": EventKind("plant", "cap below what the lowest clock draws"),
+    "cap_met_again": EventKind("plant", "cap met again"),
     "thermal_throttle": EventKind("plant", "clock held down by heat"),
     "thermal_release": EventKind("plant", "clock free of heat again"),
 }

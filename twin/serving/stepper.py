@@ -34,7 +34,7 @@ class Stepper:
         self.clock_lock = 1.0
         self.thermal_limit = 1.0
         self.cap_w = spec.power.tdp_w
-        #: The cap asks for less than the lowest clock draws; a policy is told, nothing is pretended.
+        #: The cap asks for less than the lowest clock draws: policies see it, and the record says when it began and ended.
         self.cap_unmet = False
         self._free = True
         self._cap_total_w = spec.gpus * self.cap_w
