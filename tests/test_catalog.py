@@ -13,6 +13,7 @@ from twin.catalog import KIND_FILES, STATUSES, Catalog, CatalogError, Part, Unkn
 from twin.catalog.part import dimension_of, parse_value
 from twin.cli.catalog import catalog_command, readable
 from twin.errors import TwinError, UnknownValueError
+from twin.performance.layout import ELEMENT_BYTES
 from twin.units import SI_UNIT
 
 CATALOG = load_catalog()
@@ -33,7 +34,10 @@ def test_every_value_has_a_source_a_status_and_the_unit_of_its_key(part: Part) -
         dimension = dimension_of(key)
         if dimension:
             assert value.unit == SI_UNIT[dimension], key
-        if key.endswith("_frac") and isinstance(value.value, float):
+        if key.endswith("_median_ape"):
+            assert isinstance(value.value, float), key
+            assert value.value >= 0.0, key  # how far a fit is off has no upper end: a model may say five times what was measured
+        elif key.endswith("_frac") and isinstance(value.value, float):
             assert 0.0 <= value.value <= 2.0, key  # catches '87' for '87 %'; capacities may be above 1
 
 
@@ -88,6 +92,21 @@ def test_gpu_numbers(
     assert part.number("memory_bytes_per_s") == pytest.approx(bandwidth)
     assert part.number("nvlink_bytes_per_s") == pytest.approx(nvlink)
     assert part.number("tdp_w") == watts
+
+
+def test_gpus_keep_weights_in_every_format_that_they_compute_in() -> None:
+    for name in CATALOG.names("gpu"):
+        gpu = CATALOG.part("gpu", name)
+        if not gpu.has("kv_formats"):
+            continue
+        computed = {each for each in ELEMENT_BYTES if gpu.has(f"{each}_flops")}
+        assert computed <= set(gpu.texts("weight_formats")) <= set(ELEMENT_BYTES), name
+        assert set(gpu.texts("kv_formats")) <= {"bf16", "fp8"}, name
+        assert ("fp8" in gpu.texts("kv_formats")) == ("fp8" in computed), name
+    with pytest.raises(CatalogError, match="not a list of texts"):
+        CATALOG.part("gpu", "h100").texts("generation")
+    with pytest.raises(CatalogError, match="not a list of numbers"):
+        CATALOG.part("gpu", "h100").numbers("kv_formats")
 
 
 def test_racks_add_up_to_their_rating() -> None:
@@ -194,5 +213,6 @@ def test_readable_forms() -> None:
     assert form("nic_latency_s", "40 us") == "40 us"
     assert form("inlet_c", ["25 C", "30 C"]) == "25 C, 30 C"
     assert form("tdp_w", "?") == "unknown"
+    assert form("kv_formats", ["bf16", "fp8"]) == "bf16, fp8"
     assert form("liquid_cooled", False) == "no"
     assert form("params_total", 671e9) == "671,000,000,000"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
 import yaml
 
-from twin.catalog.part import CatalogError, Part, parse_value
+from twin.catalog.part import CatalogError, Part, Value, parse_value
 from twin.errors import InputError, did_you_mean
 
 DATA = Path(__file__).with_name("data")
@@ -43,6 +44,18 @@ class Catalog:
     def __init__(self, folder: Path = DATA):
         self._folder = folder
         self._parts: dict[str, dict[str, Part]] = {}
+        self._base: Catalog | None = None
+
+    def with_parts(self, own: Iterable[Part]) -> Catalog:
+        """A catalogue with these parts as well, each in the place of one of its name; this one stays as it is.
+
+        Raises UnknownPartError for a part of no known kind.
+        """
+        longer = Catalog(self._folder)
+        longer._base = self
+        for part in own:
+            longer._parts[part.kind] = {**longer._of(part.kind), part.name: part}
+        return longer
 
     def kinds(self) -> tuple[str, ...]:
         """Every kind that has a file."""
@@ -65,7 +78,8 @@ class Catalog:
             kinds = self.kinds()
             if kind not in kinds:
                 raise UnknownPartError(f"unknown kind {kind!r}{did_you_mean(kind, kinds)}")
-            parts = self._parts[kind] = read_parts(kind, self._folder / KIND_FILES[kind])
+            read = self._base._of(kind) if self._base is not None else read_parts(kind, self._folder / KIND_FILES[kind])
+            parts = self._parts[kind] = read
         return parts
 
 
@@ -80,13 +94,20 @@ def read_parts(kind: str, file: Path) -> dict[str, Part]:
     parts = {}
     for name, body in document["parts"].items():
         try:
-            values = {str(key): parse_value(str(key), entry) for key, entry in body["values"].items()}
+            values = {str(key): _value(str(key), entry) for key, entry in body["values"].items()}
             parts[str(name)] = Part(kind, str(name), str(body["description"]), values)
         except CatalogError as error:
             raise CatalogError(f"{file.name}: {name}: {error}") from None
         except (KeyError, TypeError, AttributeError):
             raise CatalogError(f"{file.name}: {name}: expected `description:` and `values:`") from None
     return parts
+
+
+def _value(key: str, entry: object) -> Value:
+    try:
+        return parse_value(key, entry)
+    except CatalogError as error:
+        raise CatalogError(f"{key}: {error}") from None
 
 
 @lru_cache(maxsize=1)

@@ -6,6 +6,7 @@ that gives "1979 TB/s" for a `_flops` key is refused when it is read.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -45,6 +46,7 @@ _QUANTITY = re.compile(r"^\s*[+-]?(?:\d[\d_,]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\s*(
 _OWNER = {unit: dimension for dimension, table in UNITS.items() for unit in table}
 
 Scalar = float | str | bool
+Known = Scalar | tuple[float, ...] | tuple[str, ...]
 
 
 class CatalogError(InputError):
@@ -53,12 +55,12 @@ class CatalogError(InputError):
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """One value: a number in SI, a tuple of numbers (a curve), a text or a flag.
+    """One value: a number in SI, a tuple of numbers (a curve), a text, a tuple of texts or a flag.
 
     `value` is None where nobody has published one. `unit` is the SI unit, empty for counts, ratios, texts and flags.
     """
 
-    value: Scalar | tuple[float, ...] | None
+    value: Known | None
     unit: str
     source: str
     status: str
@@ -71,36 +73,37 @@ def dimension_of(key: str) -> str | None:
 
 
 def parse_value(key: str, entry: object) -> Value:
-    """One entry `{value, source, status, note?}` of a file as a Value. Raises CatalogError."""
+    """The entry `{value, source, status, note?}` that a file has under `key`, as a Value. Raises CatalogError."""
     if not isinstance(entry, dict):
-        raise CatalogError(f"{key}: expected {{value, source, status}}, not {entry!r}")
+        raise CatalogError(f"expected {{value, source, status}}, not {entry!r}")
     extra = set(entry) - {"value", "source", "status", "note"}
     if extra:
-        raise CatalogError(f"{key}: unknown field {sorted(extra)[0]!r}")
+        raise CatalogError(f"unknown field {sorted(extra)[0]!r}")
     source, status = entry.get("source"), entry.get("status")
     if not isinstance(source, str) or not source.strip():
-        raise CatalogError(f"{key}: the source is missing")
+        raise CatalogError("the source is missing")
     if status not in STATUSES:
-        raise CatalogError(f"{key}: status {status!r} is none of {', '.join(STATUSES)}")
+        raise CatalogError(f"status {status!r} is none of {', '.join(STATUSES)}")
     if "value" not in entry:
-        raise CatalogError(f"{key}: the value is missing; write '?' where nobody has published one")
-    try:
-        value, unit = _parse(key, entry["value"])
-    except UnitError as error:
-        raise CatalogError(f"{key}: {error}") from None
+        raise CatalogError("the value is missing; write '?' where nobody has published one")
+    value, unit = parse_raw(key, entry["value"])
     return Value(value, unit, source, status, str(entry.get("note", "")))
 
 
-def _parse(key: str, raw: object) -> tuple[Scalar | tuple[float, ...] | None, str]:
+def parse_raw(key: str, raw: object) -> tuple[Known | None, str]:
+    """What a file writes as the value of `key`, and its SI unit; None for an unpublished one. Raises CatalogError."""
+    try:
+        return _parse(key, raw)
+    except UnitError as error:
+        raise CatalogError(str(error)) from None
+
+
+def _parse(key: str, raw: object) -> tuple[Known | None, str]:
     dimension = dimension_of(key)
     if raw == UNKNOWN:
         return None, SI_UNIT[dimension] if dimension else ""
-    if isinstance(raw, list):
-        parsed = [_parse(key, item) for item in raw]
-        numbers = tuple(number for number, _ in parsed if isinstance(number, float) and not isinstance(number, bool))
-        if len(numbers) != len(raw) or not numbers:
-            raise UnitError("a list must hold numbers alone")
-        return numbers, parsed[0][1]
+    if isinstance(raw, list | tuple):
+        return _parse_list(key, list(raw))
     if isinstance(raw, bool):
         return raw, ""
     if dimension is None and isinstance(raw, str):
@@ -109,8 +112,26 @@ def _parse(key: str, raw: object) -> tuple[Scalar | tuple[float, ...] | None, st
         if dimension is None:
             return raw, ""
     if dimension is None:
-        return float(raw), ""  # type: ignore[arg-type]  # an int or float by now: YAML has no other scalar but dates
-    return parse_quantity(raw, dimension), SI_UNIT[dimension]
+        if not isinstance(raw, int | float):
+            raise UnitError(f"expected a number, a text, true, false or a list, not {raw!r}")
+        return _finite(float(raw), raw), ""
+    return _finite(parse_quantity(raw, dimension), raw), SI_UNIT[dimension]
+
+
+def _parse_list(key: str, raw: list[object]) -> tuple[Known, str]:
+    parsed = [_parse(key, item) for item in raw]
+    values = [value for value, _ in parsed]
+    numbers = tuple(value for value in values if isinstance(value, float))
+    texts = tuple(value for value in values if isinstance(value, str))
+    if not raw or len(raw) not in (len(numbers), len(texts)):
+        raise UnitError("a list must hold numbers alone, or texts alone")
+    return (numbers, parsed[0][1]) if numbers else (texts, "")
+
+
+def _finite(number: float, raw: object) -> float:
+    if not math.isfinite(number):
+        raise UnitError(f"{raw!r} is not a finite number")
+    return number
 
 
 class Part:
@@ -142,9 +163,10 @@ class Part:
     def numbers(self, key: str) -> tuple[float, ...]:
         """A curve: the values of a list, in SI."""
         value = self._known(key)
-        if not isinstance(value, tuple):
+        numbers = tuple(each for each in value if isinstance(each, float)) if isinstance(value, tuple) else ()
+        if not numbers:
             raise CatalogError(f"{self.kind} {self.name}: {key} is {value!r}, not a list of numbers")
-        return value
+        return numbers
 
     def text(self, key: str) -> str:
         """The value as a text (a name of another part, a generation)."""
@@ -153,6 +175,14 @@ class Part:
             raise CatalogError(f"{self.kind} {self.name}: {key} is {value!r}, not a text")
         return value
 
+    def texts(self, key: str) -> tuple[str, ...]:
+        """A list of texts, such as number formats."""
+        value = self._known(key)
+        texts = tuple(each for each in value if isinstance(each, str)) if isinstance(value, tuple) else ()
+        if not texts:
+            raise CatalogError(f"{self.kind} {self.name}: {key} is {value!r}, not a list of texts")
+        return texts
+
     def flag(self, key: str) -> bool:
         """The value as true or false."""
         value = self._known(key)
@@ -160,7 +190,7 @@ class Part:
             raise CatalogError(f"{self.kind} {self.name}: {key} is {value!r}, not true or false")
         return value
 
-    def _known(self, key: str) -> Scalar | tuple[float, ...]:
+    def _known(self, key: str) -> Known:
         value = self.values.get(key)
         if value is None or value.value is None:
             asked = f"{self.kind} {self.name} has no published {key!r}"
