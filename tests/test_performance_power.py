@@ -25,29 +25,29 @@ def test_arithmetic_alone_runs_at_tdp(name: str) -> None:
     assert power.idle_w < power.stepping_w() < 0.5 * power.tdp_w
 
 
-def watts(gpu_name: str, tp: int, tokens: int, context: float, pairs: float, clock: float = 1.0) -> float:
+def watts(gpu_name: str, tp: int, decodes: int, context: float, prompt: int = 0, pairs: float = 0.0, clock: float = 1.0) -> float:
     """Mean GPU power of steps of Llama-3.1-70B in BF16 under vLLM, before the TDP cap."""
     gpu = CATALOG.part("gpu", gpu_name)
     shape = ModelShape.from_part(CATALOG.part("model", "llama_3_1_70b"))
     links = interconnect_of(gpu, 0.95)
     cost = step_cost(shape, Precision("bf16", "bf16"), Parallelism(tp=tp), gpu, CATALOG.part("backend", "vllm"), links)
-    compute, memory, _ = cost.token_terms(tokens)
+    compute, memory, _ = cost.token_terms(decodes + prompt)
     compute += context * cost.decode_attention_compute_s + pairs * cost.prefill_attention_compute_s
     memory += context * cost.attention_memory_s
-    step = cost.step_s(tokens, context, pairs, clock=clock)
+    step = cost.step_s(decodes, context, prompt, pairs, clock=clock)
     return gpu_power(gpu).step_energy_j(step, compute, memory, clock) / step
 
 
 def test_hopper_decode_draws_40_to_70_percent_and_prefill_nearly_tdp() -> None:
-    decode = watts("h100", 8, 16, 16 * 1000, 0)
-    prefill = watts("h100", 4, 8192, 0, 4 * 2048 * 2049 / 2)
+    decode = watts("h100", 8, 16, 16 * 1000)
+    prefill = watts("h100", 4, 0, 0, 8192, 4 * 2048 * 2049 / 2)
     assert 0.4 < decode / 700 < 0.7
     assert 0.8 < prefill / 700 < 1.1
 
 
 def test_a_clock_lock_saves_decode_energy() -> None:
     """Published: up to 32 % of decode energy, with little loss of speed, from a clock lock on Hopper."""
-    gpu_full, gpu_slow = watts("h100", 8, 16, 16 * 1000, 0), watts("h100", 8, 16, 16 * 1000, 0, clock=0.6)
+    gpu_full, gpu_slow = watts("h100", 8, 16, 16 * 1000), watts("h100", 8, 16, 16 * 1000, clock=0.6)
     assert 0.15 < 1 - gpu_slow / gpu_full < 0.45
 
 
