@@ -14,12 +14,18 @@ class Sequence:
     input_tokens: int
     output_tokens: int
     generated: int = 0
-    kv: int = 0
+    kv: float = 0
     todo: int = 0
     first_token_s: float | None = None
     finish_s: float | None = None
     preemptions: int = 0
     energy_j: float = 0.0
+    steps: int = 0
+    step: int = 0
+
+    def whole(self) -> int:
+        """Whole tokens gained since it began to decode."""
+        return (self.output_tokens - self.generated) * self.step // self.steps
 
 
 @dataclass
@@ -43,6 +49,8 @@ class ReferenceWorker:
         lock, cap, clock = 1.0, spec.power.tdp_w, 1.0
         settled: object = None
         membership = 0
+        waited_from: int | None = None
+        decode_steps = 0
         now = 0.0
         while todo or waiting or prefilling or running:
             if not (waiting or prefilling or running) and todo[0].arrival_s > now:
@@ -57,17 +65,34 @@ class ReferenceWorker:
             while todo and todo[0].arrival_s <= now:
                 waiting.append(todo.pop(0))
             pinned = sum(s.kv for s in running) + sum(s.kv for s in prefilling)
-            while running and pinned + len(running) > spec.kv_capacity_tokens:
+            drafted = 1 + spec.cost.speculation.draft_tokens
+            while running and pinned + len(running) * drafted > spec.kv_capacity_tokens + 1e-6:
                 victim = running.pop()
                 pinned -= victim.kv
                 victim.kv = 0
+                victim.generated += victim.whole()
                 victim.preemptions += 1
                 waiting.insert(0, victim)
                 membership += 1
             pieces: list[tuple[Sequence, int]] = []
-            budget = spec.max_batched_tokens - (0 if spec.prefill_first else len(running))
+            budget = spec.max_batched_tokens - (0 if spec.prefill_first else len(running) * drafted)
             share = max(1, budget // spec.cost.dp)
-            for index in range(10**9):
+            hold = False
+            fits = waiting and len(running) + len(prefilling) < spec.max_sequences
+            fits = fits and (
+                pinned + waiting[0].input_tokens + waiting[0].generated + len(running) * drafted
+                <= spec.kv_capacity_tokens - spec.kv_capacity_tokens // 100
+            )
+            if running and waiting and (fits or waited_from is not None) and not prefilling and spec.prompt_wait_steps:
+                waited_from = decode_steps if waited_from is None else waited_from
+                enough = spec.cost.dp > 1 and len(waiting) >= spec.cost.dp
+                asked = sum(s.input_tokens + s.generated for s in waiting)
+                if spec.prompt_wait_tokens:
+                    enough = spec.prompt_wait_tokens <= asked
+                hold = decode_steps - waited_from < spec.prompt_wait_steps and not enough
+            if not hold and (waiting or prefilling):
+                waited_from = None
+            for index in range(0 if hold else 10**9):
                 if budget <= 0:
                     break
                 if index == len(prefilling):
@@ -77,7 +102,7 @@ class ReferenceWorker:
                     prompt = head.input_tokens + head.generated
                     if len(running) + len(prefilling) >= spec.max_sequences:
                         break
-                    if pinned + prompt + len(running) > spec.kv_capacity_tokens - spec.kv_capacity_tokens // 100:
+                    if pinned + prompt + len(running) * drafted > spec.kv_capacity_tokens - spec.kv_capacity_tokens // 100:
                         break
                     waiting.pop(0)
                     head.kv = prompt
@@ -89,14 +114,16 @@ class ReferenceWorker:
                 budget -= take
             decoding = [] if (pieces and spec.prefill_first) else list(running)
             assert pieces or decoding, "the reference is stuck"
-            tokens = len(decoding) + sum(n for _, n in pieces)
-            gemm_c, gemm_m, overhead = spec.cost.token_terms(tokens)
+            tokens = len(decoding) * drafted + sum(n for _, n in pieces)
+            gemm_c, gemm_m, network = spec.cost.token_terms(tokens)
+            draft = spec.cost.draft_s(len(decoding))
+            overhead = network + spec.cost.host_s(len(decoding), bool(pieces)) + draft
             context = sum(s.kv for s in decoding)
             pairs = sum(sum(s.kv - s.todo + i + 1 for i in range(n)) for s, n in pieces)
             read = context + sum(s.kv - s.todo for s, _ in pieces)
-            att_c = spec.cost.decode_attention_compute_s * context + spec.cost.prefill_attention_compute_s * pairs
+            att_c = spec.cost.decode_attention_compute_s * context * drafted + spec.cost.prefill_attention_compute_s * pairs
             att_m = spec.cost.attention_memory_s * read
-            busy_c, busy_m = gemm_c + att_c, gemm_m + att_m
+            busy_c, busy_m = gemm_c + att_c, gemm_m + att_m + draft
             if spec.cost.dp > 1 and pieces:
                 # Ranks wait for the longest prompt piece: everything of it counts once for each rank.
                 own = [(sum(s.kv - s.todo + i + 1 for i in range(n)), n, s.kv - s.todo) for s, n in pieces]
@@ -106,6 +133,11 @@ class ReferenceWorker:
                 )
                 att_c += spec.cost.prefill_attention_compute_s * max(0, spec.cost.dp * worst[0] - pairs)
                 att_m += spec.cost.attention_memory_s * max(0, spec.cost.dp * worst[2] - sum(o[2] for o in own))
+            if 0 < len(decoding) < spec.cost.pp:
+                # Each sequence is in one part of the pipe, so stages stand still and attention is that of fewer GPUs.
+                idle = spec.cost.pp / len(decoding) - 1
+                att_c += idle * spec.cost.decode_attention_compute_s * context * drafted
+                att_m += idle * spec.cost.attention_memory_s * context
             batch = (membership, pieces[0][0].key if pieces else -1, len(pieces), tokens)
             power = spec.power
 
@@ -130,11 +162,13 @@ class ReferenceWorker:
             self.busy_s += step_s
             self.steps += 1
             now += step_s
+            decode_steps += bool(decoding)
             for s in decoding:
-                s.kv += 1
-                s.generated += 1
-                s.energy_j += energy / tokens
-                if s.generated == s.output_tokens:
+                s.kv += (s.output_tokens - s.generated) / s.steps
+                s.step += 1
+                s.energy_j += energy / tokens * drafted
+                if s.step == s.steps:
+                    s.generated = s.output_tokens
                     s.finish_s = now
                     running.remove(s)
                     membership += 1
@@ -149,5 +183,8 @@ class ReferenceWorker:
                     if s.generated >= s.output_tokens:
                         s.finish_s = now
                     else:
+                        left = s.output_tokens - s.generated
+                        s.steps = spec.cost.speculation.steps(left, spec.seed, s.key + s.preemptions)
+                        s.step = 0
                         running.append(s)
         self.now_s = now

@@ -1,21 +1,17 @@
-"""Routers: what each prefers, the contract that all keep, and the cache whose hits affinity is after."""
+"""Routers: what each prefers, and the contract that all keep."""
 
 from __future__ import annotations
 
 import random
-from collections import OrderedDict
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 from engine_parts import COST, request, worker
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from twin.errors import InputError
 from twin.serving import Request, Worker
 from twin.serving import router as router_named
-from twin.serving.prefix_cache import PrefixCache
 from twin.serving.router import MOVE_GAIN, ROUTERS, kv_affinity, least_loaded
 
 
@@ -41,8 +37,8 @@ def test_the_first_of_equals() -> None:
 
 def _home_with(prefix: int, prompts: int) -> tuple[list[Worker], Request]:
     home, other = _loaded("home", prompts), worker("other")
-    home.warm(5, prefix)
-    return [other, home], request(9, 2_000, cache_key=5, shared_prefix_tokens=prefix)
+    home.memory.warm(((5, prefix),))
+    return [other, home], request(9, 2_000, path=((5, 2_000),), shared_prefix_tokens=prefix)
 
 
 def test_affinity_stays_home_unless_the_wait_is_much_longer_than_the_recomputation() -> None:
@@ -57,7 +53,8 @@ def test_affinity_stays_home_unless_the_wait_is_much_longer_than_the_recomputati
 def test_without_a_home_or_with_nothing_left_there_affinity_balances() -> None:
     workers, again = _home_with(1_000, 1)
     assert kv_affinity(again, workers, None).name == "other"
-    workers[1].cache.shrink_to(0)
+    workers[1].memory.warm(((6, workers[1].memory.capacity_tokens),))
+    assert workers[1].memory.match(again) == 0
     assert kv_affinity(again, workers, workers[1]).name == "other"
 
 
@@ -65,10 +62,22 @@ def test_tokens_at_the_end_of_a_long_context_weigh_more() -> None:
     # With attention the first 1,000 tokens of 2,000 cost less than the last, which is what a hit leaves to compute.
     cost = replace(COST, prefill_attention_compute_s=1e-6)
     cold, warm = worker("cold", cost=cost), worker("warm", cost=cost)
-    warm.warm(5, 1_000)
-    again = request(9, 2_000, cache_key=5, shared_prefix_tokens=1_000)
+    warm.memory.warm(((5, 1_000),))
+    again = request(9, 2_000, path=((5, 2_000),), shared_prefix_tokens=1_000)
     assert cold.expected_s(again) == pytest.approx(2.0 + 1e-6 * 2_000**2 / 2)
     assert warm.expected_s(again) == pytest.approx(1.0 + 1e-6 * (1_000 * 1_000 + 1_000**2 / 2))
+
+
+def test_a_system_prompt_counts_as_much_as_a_context_of_its_own() -> None:
+    home, other = _loaded("home", 1), worker("other")
+    home.memory.warm(((5, 1_000), (6, 400)))
+    stranger = request(9, 2_000, path=((5, 1_000), (7, 1_000)), shared_prefix_tokens=1_000)
+    assert home.expected_s(stranger) == pytest.approx(1.0)
+    assert kv_affinity(stranger, [other, home], home).name == "home"
+    # What is held counts only as far as the call shares it.
+    alone = request(9, 2_000, path=((5, 1_000), (7, 1_000)), shared_prefix_tokens=0)
+    assert home.expected_s(alone) == pytest.approx(2.0)
+    assert kv_affinity(alone, [other, home], home).name == "other"
 
 
 def _outside(request: Request, workers: list[Worker], home: Worker | None) -> Worker:
@@ -92,13 +101,14 @@ def test_every_router_keeps_the_contract(name: str) -> None:
         for number in range(30):
             home = rng.choice([None, *workers])
             if home is not None:
-                home.warm(number, rng.randrange(1, 5_000))
-            again = request(number, rng.randrange(1, 8_000), 1, cache_key=number, shared_prefix_tokens=rng.randrange(3_000))
-            before = [(w.work_s, w.cache.total_tokens, len(w.waiting)) for w in workers]
+                home.memory.warm(((number, rng.randrange(1, 5_000)),))
+            tokens = rng.randrange(1, 8_000)
+            again = request(number, tokens, 1, path=((number, tokens),), shared_prefix_tokens=rng.randrange(3_000))
+            before = [(w.work_s, w.memory.kept_tokens, w.memory.pinned_tokens, len(w.queue.waiting)) for w in workers]
             chosen = route(again, workers, home)
             assert chosen in workers
             assert route(again, workers, home) is chosen
-            assert [(w.work_s, w.cache.total_tokens, len(w.waiting)) for w in workers] == before
+            assert [(w.work_s, w.memory.kept_tokens, w.memory.pinned_tokens, len(w.queue.waiting)) for w in workers] == before
             assert again.prefill_worker is None
 
 
@@ -107,41 +117,3 @@ def test_an_unknown_router_names_the_nearest() -> None:
         router_named("kv_afinity")
     with pytest.raises(InputError, match="did you mean 'outside'"):
         router_named("outsid")
-
-
-# --- the cache -----------------------------------------------------------------------------------------------------------
-
-
-def test_least_recently_used_goes_first_and_looking_is_no_use() -> None:
-    cache = PrefixCache()
-    for key in (1, 2, 3):
-        cache.put(key, 100)
-    assert cache.peek(1) == 100
-    cache.put(2, 150)  # used again, and longer
-    assert (len(cache), cache.total_tokens) == (3, 350)
-    cache.shrink_to(250)
-    assert [cache.peek(key) for key in (1, 2, 3)] == [0, 150, 100]
-    assert cache.evicted_tokens == 100
-    assert (cache.take(2), cache.take(2), cache.total_tokens) == (150, 0, 100)
-    assert cache.evicted_tokens == 100  # taken out for use, not evicted
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from("ptsk"), st.integers(0, 5), st.integers(0, 1_000)), max_size=40))
-def test_against_an_ordered_dictionary(verbs: list[tuple[str, int, int]]) -> None:
-    cache, model = PrefixCache(), OrderedDict[int, int]()
-    for verb, key, tokens in verbs:
-        if verb == "p":
-            cache.put(key, tokens)
-            model[key] = tokens
-            model.move_to_end(key)
-        elif verb == "t":
-            assert cache.take(key) == model.pop(key, 0)
-        elif verb == "k":
-            assert cache.peek(key) == model.get(key, 0)
-        else:
-            cache.shrink_to(tokens)
-            while sum(model.values()) > tokens:
-                model.popitem(last=False)
-        assert cache.total_tokens == sum(model.values())
-        assert len(cache) == len(model)

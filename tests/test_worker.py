@@ -9,16 +9,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_worker import ReferenceWorker, Sequence
 
-from twin.performance import GpuPower, StepCost
+from twin.performance import GpuPower, Speculation, StepCost
 from twin.serving import FINISHED, PREFILLED, RESERVED, Request, Worker, WorkerSpec
 
 IDEAL = StepCost(
     gemm_compute_s_per_token=1e-6,
+    expert_compute_s_per_token=0.0,
     dense_memory_s=1e-3,
     experts_memory_s=0.0,
     expert_miss=0.0,
-    overhead_s=0.0,
-    overhead_s_per_token=0.0,
+    experts_per_token=0,
+    network_s=0.0,
+    network_s_per_token=0.0,
+    step_overhead_s=0.0,
+    sequence_overhead_s=0.0,
+    prompt_overhead_s=0.0,
     request_overhead_s=0.0,
     decode_attention_compute_s=1e-9,
     prefill_attention_compute_s=1e-11,
@@ -26,11 +31,16 @@ IDEAL = StepCost(
 )
 COST = StepCost(
     gemm_compute_s_per_token=2e-6,
+    expert_compute_s_per_token=0.0,
     dense_memory_s=4e-3,
     experts_memory_s=3e-3,
     expert_miss=0.97,
-    overhead_s=1e-3,
-    overhead_s_per_token=1e-7,
+    experts_per_token=2,
+    network_s=4e-4,
+    network_s_per_token=1e-7,
+    step_overhead_s=6e-4,
+    sequence_overhead_s=2e-5,
+    prompt_overhead_s=1.5e-3,
     request_overhead_s=0.0,
     decode_attention_compute_s=3e-9,
     prefill_attention_compute_s=4e-10,
@@ -41,6 +51,11 @@ COST = StepCost(
 COMPUTE_COST = replace(COST, decode_attention_compute_s=9e-9, prefill_attention_compute_s=3e-11)
 #: Four attention ranks that wait for one another.
 RANKS_COST = replace(COST, dp=4, rank_gemm_compute_s_per_token=1e-6)
+#: Two drafts a step, of which the first is accepted three times in four.
+DRAFTS = Speculation(2, 0.75)
+DRAFTS_COST = replace(COST, speculation=DRAFTS, draft_share=1 / 60, draft_memory_s=2e-4, ideal=replace(IDEAL, speculation=DRAFTS))
+#: Eight expert groups behind two pipeline stages.
+PIPE_COST = replace(COST, pp=2, ep=8, expert_compute_s_per_token=1e-6)
 POWER = GpuPower(
     idle_w=70.0,
     compute_w=520.0,
@@ -73,13 +88,17 @@ def play(worker: Worker, requests: list[Request], commands: list[tuple[float, fl
     return now
 
 
+#: 300 tokens touch as many experts as so many independent draws.
+EXPERTS_OF_300 = 1 + 0.65 * 299
+
+
 def test_one_request_by_hand():
     worker = Worker(SPEC)
     request = Request(0, 1.0, 300, 3)
     play(worker, [request])
-    prefill_s = max(300 * 2e-6, 4e-3 + 3e-3 * (1 - 0.97**300)) + max(300 * 301 / 2 * 4e-10, 0) + 1e-3 + 300e-7
+    prefill_s = max(300 * 2e-6, 4e-3 + 3e-3 * (1 - 0.97**EXPERTS_OF_300)) + max(300 * 301 / 2 * 4e-10, 0) + 1e-3 + 300e-7 + 1.5e-3
     weights_s = 4e-3 + 3e-3 * 0.03
-    decode_s = [weights_s + 5e-9 * context + 1e-3 + 1e-7 for context in (300, 301)]
+    decode_s = [weights_s + 5e-9 * context + 1e-3 + 1e-7 + 2e-5 for context in (300, 301)]
     assert request.first_token_s == pytest.approx(1.0 + prefill_s, abs=1e-12)
     assert request.finish_s == pytest.approx(1.0 + prefill_s + sum(decode_s), abs=1e-12)
     progress = worker.progress(10.0)
@@ -88,7 +107,7 @@ def test_one_request_by_hand():
     assert progress.busy_s == pytest.approx(prefill_s + sum(decode_s))
     idle_j = 4 * (70.0 * 10.0 + 40.0 * progress.busy_s)
     compute_j = 4 * 520.0 * (302 * 2e-6 + 300 * 301 / 2 * 4e-10 + 601 * 3e-9)
-    memory_j = 4 * 330.0 * (4e-3 * 3 + 3e-3 * (1 - 0.97**300) + 2 * 3e-3 * 0.03 + 601 * 5e-9)
+    memory_j = 4 * 330.0 * (4e-3 * 3 + 3e-3 * (1 - 0.97**EXPERTS_OF_300) + 2 * 3e-3 * 0.03 + 601 * 5e-9)
     assert progress.energy_j == pytest.approx(idle_j + compute_j + memory_j)
     assert worker.outbox == [(FINISHED, request)]
 
@@ -120,9 +139,10 @@ commands_st = st.lists(
     max_sequences=st.sampled_from([2, 8, 64]),
     capacity=st.sampled_from([4_000, 9_000, 60_000]),
     prefill_first=st.booleans(),
-    cost=st.sampled_from([COST, COMPUTE_COST, RANKS_COST]),
+    wait=st.sampled_from([(0, 0), (7, 0), (40, 900)]),
+    cost=st.sampled_from([COST, COMPUTE_COST, RANKS_COST, DRAFTS_COST, PIPE_COST]),
 )
-def test_agrees_with_the_step_by_step_reference(arrivals, commands, chunk, max_sequences, capacity, prefill_first, cost):
+def test_agrees_with_the_step_by_step_reference(arrivals, commands, chunk, max_sequences, capacity, prefill_first, wait, cost):
     spec = replace(
         SPEC,
         cost=cost,
@@ -130,6 +150,9 @@ def test_agrees_with_the_step_by_step_reference(arrivals, commands, chunk, max_s
         max_sequences=max_sequences,
         kv_capacity_tokens=capacity,
         prefill_first=prefill_first,
+        prompt_wait_steps=wait[0],
+        prompt_wait_tokens=wait[1],
+        seed=3,
     )
     requests = [Request(i, *sizes) for i, sizes in enumerate(arrivals)]
     worker = Worker(spec)
@@ -144,11 +167,15 @@ def test_agrees_with_the_step_by_step_reference(arrivals, commands, chunk, max_s
     progress = worker.progress(end_s)
     assert progress.energy_j == pytest.approx(reference.energy_j, rel=1e-9)
     assert progress.busy_s == pytest.approx(reference.busy_s, rel=1e-9)
-    assert 0 < progress.ideal_s <= progress.busy_s * (1 + 1e-12)
-    assert worker.pinned_tokens == 0
-    assert worker.backlog_s == 0.0
-    assert worker.waiting_context_tokens == 0
-    assert progress.output_tokens == sum(r.output_tokens for r in requests)
+    split = worker.time_split(end_s)
+    assert sum(split) == pytest.approx(progress.busy_s, rel=1e-9)
+    assert min(split) >= -1e-12 * progress.busy_s
+    assert split.light_s > 0
+    assert worker.memory.pinned_tokens == 0
+    assert worker.emitted_total(end_s) == sum(r.output_tokens for r in requests)
+    assert worker.queue.backlog_s == 0.0
+    assert worker.queue.context_tokens == 0
+    assert progress.output_tokens == pytest.approx(sum(r.output_tokens for r in requests), rel=1e-9)
 
 
 def test_progress_in_mid_jump_equals_the_reference_cut_there():
@@ -170,7 +197,7 @@ def test_progress_in_mid_jump_equals_the_reference_cut_there():
 
 def test_a_cap_that_does_not_bind_costs_nothing_and_one_that_does_is_met():
     def run(cap_w: float, prompt: int, output: int) -> tuple[float, float]:
-        worker = Worker(replace(SPEC, max_batched_tokens=4096))
+        worker = Worker(replace(SPEC, cost=replace(COST, prompt_overhead_s=0.0), max_batched_tokens=4096))
         worker.set_power(0.0, cap_w=cap_w)
         request = Request(0, 0.0, prompt, output)
         play(worker, [request])
@@ -191,12 +218,12 @@ def test_kv_hand_off_between_two_instances():
     decode = Worker(replace(SPEC, name="d", role="decode", max_sequences=1))
     first, second = Request(0, 0.0, 500, 10), Request(1, 0.0, 400, 5)
     for request in (first, second):
-        request.keep_cache, request.cache_key = True, request.request_id
+        request.keep_cache, request.path = True, ((request.request_id, request.input_tokens),)
         prefill.submit(request, 0.0)
     while prefill.next_change_s != float("inf"):
         prefill.advance(prefill.next_change_s)
     assert [kind for kind, _ in prefill.outbox] == [PREFILLED, PREFILLED]
-    assert prefill.pinned_tokens == 900
+    assert prefill.memory.pinned_tokens == 900
     for request in (first, second):
         request.kv_elsewhere = True
         decode.submit(request, 1.0)
@@ -207,34 +234,34 @@ def test_kv_hand_off_between_two_instances():
     while FINISHED not in [kind for kind, _ in decode.outbox]:
         decode.advance(decode.next_change_s)
     assert decode.outbox[-1] == (RESERVED, second)
-    assert prefill.cache.peek(0) == 500
-    assert prefill.pinned_tokens == 400
+    assert prefill.memory.kept_tokens == 500
+    assert prefill.memory.pinned_tokens == 400
     assert first.finish_s == pytest.approx(1.1 + sum(COST.step_s(1, 500 + k) for k in range(9)), abs=1e-9)
 
 
 def test_prefix_of_an_earlier_call_is_not_computed_again():
     worker = Worker(SPEC)
-    first = Request(0, 0.0, 5000, 20, cache_key=7, keep_cache=True)
+    first = Request(0, 0.0, 5000, 20, path=((7, 5000),), keep_cache=True)
     play(worker, [first])
-    assert worker.cache.peek(7) == 5019
-    again = Request(1, 5.0, 5400, 20, cache_key=7, keep_cache=False, shared_prefix_tokens=5010)
+    assert worker.memory.kept_tokens == 5019
+    again = Request(1, 5.0, 5400, 20, path=((7, 5400),), shared_prefix_tokens=5010)
     before = worker.progress(5.0).prefill_tokens
     play(worker, [again])
     assert again.cached_tokens == 5010
     assert worker.progress(9.0).prefill_tokens - before == 390
-    assert worker.pinned_tokens == 0
-    assert len(worker.cache) == 0
+    assert worker.memory.pinned_tokens == 0
+    assert worker.memory.kept_tokens == 5400
 
 
 def test_cached_contexts_give_way_to_running_sequences():
     worker = Worker(replace(SPEC, kv_capacity_tokens=10_000))
     for key in range(3):
-        play(worker, [Request(key, 10.0 * key, 3000, 2, cache_key=key, keep_cache=True)])
-    assert len(worker.cache) == 3
+        play(worker, [Request(key, 10.0 * key, 3000, 2, path=((key, 3000),), keep_cache=True)])
+    assert worker.memory.kept_tokens == 3 * 3001
     play(worker, [Request(9, 40.0, 6000, 2)])
-    assert worker.cache.peek(0) == 0, "least recently used goes first"
-    assert worker.cache.peek(2) == 3001
-    assert worker.cache.evicted_tokens == 6002
+    held = [worker.memory.match(Request(9, 50.0, 3001, 1, path=((key, 3001),), shared_prefix_tokens=3001)) for key in range(3)]
+    assert held == [0, 999, 3000], "least recently used goes first, from its end; a prompt's last token is computed anyway"
+    assert worker.memory.evicted_tokens == 3001 + 2002
 
 
 def test_what_can_never_fit_is_known_beforehand():

@@ -3,42 +3,47 @@
 from __future__ import annotations
 
 from twin.serving.jump import Jump
+from twin.serving.losses import TimeSplit
 from twin.serving.worker_spec import Progress
 
 
 class Meter:
     """Running totals of an instance, exact at every step boundary and even within a step.
 
-    `energy_j` counts its GPUs, idle time included; `step_energy_j` steps alone. A step's energy is shared evenly by its tokens:
-    a decoding sequence has used the growth of `per_token_j` since it joined, a prompt is charged as its pieces are computed, and
-    `attributed_j` is what requests that have left, and prompts, were charged.
+    `energy_j` counts its GPUs, idle time included; `step_energy_j` steps alone. A step's energy is shared evenly by its tokens,
+    drafted ones included: a decoding sequence has used the growth of `per_sequence_j` since it joined, a prompt is charged as its
+    pieces are computed, and `attributed_j` is what requests that have left, and prompts, were charged. `output_tokens` counts
+    the mean gain of speculating sequences, so it is no whole number then.
     """
 
     __slots__ = (
         "_idle_w",
+        "_split",
         "attributed_j",
         "busy_s",
         "decode_batch_s",
+        "drafted",
         "energy_j",
-        "ideal_s",
         "idle_since_s",
         "output_tokens",
-        "per_token_j",
+        "per_sequence_j",
         "prefill_tokens",
         "step_energy_j",
     )
 
     def __init__(self, idle_w: float):
         self._idle_w = idle_w
+        #: Tokens that a decoding sequence brings to a step.
+        self.drafted = 1
         self.idle_since_s = 0.0
         self.energy_j = 0.0
         self.step_energy_j = 0.0
         self.busy_s = 0.0
-        self.ideal_s = 0.0
-        self.output_tokens = 0
+        self._split = [0.0] * len(TimeSplit._fields)
+        self.output_tokens: float = 0
         self.prefill_tokens = 0
         self.decode_batch_s = 0.0
-        self.per_token_j = 0.0
+        self.per_sequence_j = 0.0
         self.attributed_j = 0.0
 
     def book_idle(self, now_s: float) -> None:
@@ -53,13 +58,13 @@ class Meter:
         self.energy_j += energy_j
         self.step_energy_j += energy_j
         self.busy_s += now_s - jump.start_s
-        self.ideal_s += jump.ideal_s(steps)
+        self._split = [total + more for total, more in zip(self._split, jump.split(steps), strict=True)]
         share_j = energy_j / jump.tokens
         decodes = jump.decodes
         if decodes:
             self.decode_batch_s += (now_s - jump.start_s) * decodes
-            self.per_token_j += share_j
-            self.output_tokens += decodes * steps
+            self.per_sequence_j += share_j * self.drafted
+            self.output_tokens += jump.gained * steps
         self.idle_since_s = now_s
         return share_j
 
@@ -67,7 +72,7 @@ class Meter:
         """Totals up to `now_s` with `jump` under way (None: idle); within a step they accrue evenly."""
         if jump is None:
             energy_j = self.energy_j + self._idle_w * (now_s - self.idle_since_s)
-            return Progress(energy_j, self.busy_s, self.ideal_s, self.output_tokens, self.prefill_tokens, self.decode_batch_s)
+            return Progress(energy_j, self.busy_s, self.output_tokens, self.prefill_tokens, self.decode_batch_s)
         steps = jump.boundary_at_or_after(now_s) - 1
         begun_s = jump.duration_s(steps)
         step_s = jump.duration_s(steps + 1) - begun_s
@@ -76,12 +81,20 @@ class Meter:
         share = min(1.0, max(0.0, (elapsed_s - begun_s) / step_s))
         done = steps + share
         energy_j = jump.energy_j(steps)
-        ideal_s = jump.ideal_s(steps)
         return Progress(
             self.energy_j + energy_j + share * (jump.energy_j(steps + 1) - energy_j),
             self.busy_s + elapsed_s,
-            self.ideal_s + ideal_s + share * (jump.ideal_s(steps + 1) - ideal_s),
-            self.output_tokens + done * jump.decodes,
-            self.prefill_tokens + done * (jump.tokens - jump.decodes),
+            self.output_tokens + done * jump.gained,
+            self.prefill_tokens + done * (jump.tokens - jump.decodes * self.drafted),
             self.decode_batch_s + elapsed_s * jump.decodes,
         )
+
+    def split(self, jump: Jump | None, now_s: float) -> TimeSplit:
+        """Where the busy time up to `now_s` went, with `jump` under way."""
+        if jump is None:
+            return TimeSplit(*self._split)
+        steps = jump.boundary_at_or_after(now_s) - 1
+        begun_s = jump.duration_s(steps)
+        share = min(1.0, max(0.0, (now_s - jump.start_s - begun_s) / (jump.duration_s(steps + 1) - begun_s)))
+        before, after = jump.split(steps), jump.split(steps + 1)
+        return TimeSplit(*(s + b + share * (a - b) for s, b, a in zip(self._split, before, after, strict=True)))

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
+from twin.serving.prefix_tree import ContextPath, Pin
+
 
 class Request:
     """A call that has been accepted: its sizes, its state in the instance that holds it, and the times it has seen.
 
     Times are seconds since the start of the run, None until they have happened. `generated` counts the tokens that the
     user has been sent; `context_tokens` the KV tokens that the holding instance has pinned for it. `energy_j` is GPU energy.
+    While it decodes, it ends at decode step `end_step` after `steps` steps and gains `gain` tokens a step in the mean, and
+    `generated` and `context_tokens` stand as they were when it began.
+
+    `path` is the content of its input, by which others find what they share with it; empty, nothing is shared. Of it,
+    `shared_prefix_tokens` may have been computed before; `forks` says that its agent's context went on differently from there
+    and the old end will not be asked for. With `keep_cache` the whole context, answer included, will be asked for again. Of
+    `cached_tokens` found when it was admitted, `lower_tokens` came from the tiers below HBM.
     """
 
     __slots__ = (
         "admitted_s",
         "arrival_s",
-        "cache_key",
         "cached_tokens",
         "call_index",
         "context_tokens",
@@ -25,19 +33,28 @@ class Request:
         "energy_j",
         "energy_mark_j",
         "expected_s",
+        "exported_tokens",
         "finish_s",
         "first_token_s",
+        "forks",
+        "gain",
         "generated",
         "input_tokens",
         "keep_cache",
         "kv_elsewhere",
+        "lower_tokens",
         "output_tokens",
         "parent_id",
+        "path",
+        "pin",
         "preemptions",
         "prefill_worker",
+        "promised_tokens",
         "request_id",
         "session",
         "shared_prefix_tokens",
+        "steps",
+        "swapped_tokens",
         "tier",
         "todo_tokens",
     )
@@ -51,7 +68,8 @@ class Request:
         *,
         tier: str = "",
         shared_prefix_tokens: int = 0,
-        cache_key: int = -1,
+        path: ContextPath = (),
+        forks: bool = False,
         keep_cache: bool = False,
         session: Any = None,
         call_index: int = 0,
@@ -63,7 +81,8 @@ class Request:
         self.output_tokens = output_tokens
         self.tier = tier
         self.shared_prefix_tokens = shared_prefix_tokens
-        self.cache_key = cache_key
+        self.path = path
+        self.forks = forks
         self.keep_cache = keep_cache
         self.session = session
         self.call_index = call_index
@@ -74,11 +93,18 @@ class Request:
         self.prefill_worker: str | None = None
         self.decode_worker: str | None = None
         self.cached_tokens = 0
+        self.lower_tokens = 0
+        self.exported_tokens = 0
+        self.promised_tokens = 0
+        self.swapped_tokens = 0
+        self.pin: Pin | None = None
         self.generated = 0
         self.context_tokens = 0
         self.todo_tokens = 0
         self.done_tokens = 0
         self.end_step = -1
+        self.steps = 0
+        self.gain: float = 1
         self.energy_j = 0.0
         self.energy_mark_j = 0.0
         self.expected_s = 0.0
@@ -89,3 +115,8 @@ class Request:
     def prompt_tokens(self) -> int:
         """Tokens whose KV must exist before the next token can be generated: the input and what was generated so far."""
         return self.input_tokens + self.generated
+
+    def whole_path(self) -> ContextPath:
+        """Content of its context at the end: the answer continues the last segment; KV of its last token is never made."""
+        key, tokens = self.path[-1]
+        return (*self.path[:-1], (key, tokens + self.output_tokens - 1))

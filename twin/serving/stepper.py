@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from twin.errors import SimulationError
-from twin.serving.jump import Jump, clock_under_cap
+from twin.serving.jump import GemmTerms, Jump, Late, clock_under_cap
 from twin.serving.worker_spec import WorkerSpec
 
 if TYPE_CHECKING:
@@ -27,7 +27,9 @@ class Stepper:
             raise SimulationError(f"{spec.name}: a worker needs a cost model with its speed of light")
         self._spec = spec
         self._ideal = spec.cost.ideal
-        self._terms: dict[int, tuple[float, float, float, float]] = {}
+        self._terms: dict[int, GemmTerms] = {}
+        self._drafts: dict[int, float] = {}
+        self._drafted = 1 + spec.cost.speculation.draft_tokens
         self._settled_for: Batch | None = None
         self.clock = 1.0
         self._watts = self._full_watts = self._watts_at(1.0)
@@ -38,6 +40,12 @@ class Stepper:
         self.cap_unmet = False
         self._free = True
         self._cap_total_w = spec.gpus * self.cap_w
+
+    def of(self, spec: WorkerSpec) -> Stepper:
+        """The same clock settings for an instance that was started anew."""
+        anew = Stepper(spec)
+        anew.set_power(self.clock_lock, self.cap_w, self.thermal_limit)
+        return anew
 
     def set_power(self, clock_lock: float | None, cap_w: float | None, thermal_limit: float | None) -> None:
         """Change the clock lock (relative), the cap per GPU (W) or the die's limit (relative); None leaves one as it is.
@@ -55,13 +63,12 @@ class Stepper:
         self._cap_total_w = self._spec.gpus * self.cap_w
         self._settled_for = None
 
-    def terms(self, tokens: int) -> tuple[float, float, float, float]:
-        """GEMM compute, GEMM memory and overhead seconds of a step over `tokens`, and the ideal GEMM seconds; remembered."""
+    def terms(self, tokens: int) -> GemmTerms:
+        """What a step over `tokens` takes whatever their contexts; remembered."""
         terms = self._terms.get(tokens)
         if terms is None:
-            compute_s, memory_s, overhead_s = self._spec.cost.token_terms(tokens)
             ideal_compute_s, ideal_memory_s, _ = self._ideal.token_terms(tokens)
-            terms = self._terms[tokens] = (compute_s, memory_s, overhead_s, max(ideal_compute_s, ideal_memory_s))
+            terms = self._terms[tokens] = GemmTerms(*self._spec.cost.token_terms(tokens), ideal_compute_s, ideal_memory_s)
         return terms
 
     def jump(
@@ -69,44 +76,61 @@ class Stepper:
         now_s: float,
         steps: int,
         decodes: int,
-        contexts: int,
+        gained: float,
+        contexts: float,
         chunk: int,
         pieces: list[tuple[Request, int]],
         batch: Batch,
     ) -> Jump:
-        """Up to `steps` steps over `decodes` sequences with `contexts` tokens in all and prompt `pieces` (request, tokens).
+        """Up to `steps` steps over `decodes` sequences with `contexts` tokens in all, which gain `gained` tokens a step, and
+        prompt `pieces` (request, tokens).
 
         Fewer steps where the attention's other roof takes over on the way.
         """
         cost = self._spec.cost
-        tokens = decodes + chunk
-        gemm_compute_s, gemm_memory_s, overhead_s, ideal_gemm_s = self._terms.get(tokens) or self.terms(tokens)
+        drafted = self._drafted
+        tokens = decodes * drafted + chunk
+        terms = self._terms.get(tokens) or self.terms(tokens)
+        gemm_compute_s, gemm_memory_s, network_s, _, _ = terms
+        host_s = cost.step_overhead_s + cost.sequence_overhead_s * decodes
+        draft_s = 0.0
         # Pairs of (new token, context token) and KV tokens read, in the first step and by how much they grow each step.
         pairs = 0.0
         pair_growth = 0
         read = contexts
-        read_growth = decodes
-        for request, taken in pieces:
-            done = request.done_tokens
-            pairs += taken * done + 0.5 * taken * (taken + 1)
-            pair_growth += taken * taken
-            read += done
-            read_growth += taken
-        busy_compute_s = gemm_compute_s + cost.decode_attention_compute_s * contexts + cost.prefill_attention_compute_s * pairs
-        compute_growth_s = cost.decode_attention_compute_s * decodes + cost.prefill_attention_compute_s * pair_growth
-        busy_memory_s = gemm_memory_s + cost.attention_memory_s * read
+        read_growth = gained
+        if pieces:
+            host_s += cost.prompt_overhead_s
+            for request, taken in pieces:
+                done = request.done_tokens
+                pairs += taken * done + 0.5 * taken * (taken + 1)
+                pair_growth += taken * taken
+                read += done
+                read_growth += taken
+        per_context_s = cost.decode_attention_compute_s * drafted
+        compute_s = per_context_s * contexts + cost.prefill_attention_compute_s * pairs
+        compute_growth_s = per_context_s * gained + cost.prefill_attention_compute_s * pair_growth
+        memory_s = cost.attention_memory_s * read
         memory_growth_s = cost.attention_memory_s * read_growth
-        compute_s, memory_s = busy_compute_s - gemm_compute_s, busy_memory_s - gemm_memory_s
+        busy_compute_s, busy_memory_s = gemm_compute_s + compute_s, gemm_memory_s + memory_s
+        if drafted > 1 and decodes:
+            draft_s = self._draft_s(decodes)
+            busy_memory_s += draft_s
         attention_growth_s, reading_growth_s = compute_growth_s, memory_growth_s
+        late: Late | None = None
         if cost.dp > 1 and pieces:
             # A prompt lives on one attention rank: the others wait for the rank with the most to do.
-            late = self._longest_rank(pieces, chunk, pairs, pair_growth, read - contexts, read_growth - decodes)
-            gemm_compute_s += cost.rank_gemm_compute_s_per_token * late[0]
-            compute_s += cost.prefill_attention_compute_s * late[1]
-            attention_growth_s += cost.prefill_attention_compute_s * late[2]
-            memory_s += cost.attention_memory_s * late[3]
-            reading_growth_s += cost.attention_memory_s * late[4]
+            late = self._longest_rank(pieces, chunk, pairs, pair_growth, read - contexts, read_growth - gained)
+        if cost.pp > decodes > 0:
+            late = _sum(late, self._idle_stages(decodes, contexts, gained))
+        if late is not None:
+            gemm_compute_s += late[0]
+            compute_s += late[1]
+            attention_growth_s += late[2]
+            memory_s += late[3]
+            reading_growth_s += late[4]
 
+        overhead_s = network_s + host_s + draft_s
         if self._settled_for != batch:
             self._settled_for = batch
             # At full clock and below the cap, which is the rule, there is nothing to find.
@@ -132,19 +156,26 @@ class Stepper:
         gemm_s = gemm_compute_s / clock
         jump.first_s = first_s = (gemm_s if gemm_s > gemm_memory_s else gemm_memory_s) + attention_s + overhead_s
         jump.growth_s = attention_growth_s
+        jump.clock = clock
+        jump.terms = terms
+        jump.host_s = host_s
+        jump.draft_s = draft_s
         jump.gemm_compute_s = gemm_compute_s
         jump.attention_compute_s = compute_s
         jump.attention_memory_s = memory_s
+        jump.attention_s = attention_s
+        jump.attention_growth_s = attention_growth_s
+        jump.late = late
         jump.compute_s = busy_compute_s
         jump.compute_growth_s = compute_growth_s
         jump.memory_s = busy_memory_s
         jump.memory_growth_s = memory_growth_s
         jump.stepping_w, jump.compute_w, jump.memory_w = self._watts
         jump.decodes = decodes
+        jump.gained = gained
         jump.tokens = tokens
         jump.pieces = pieces
         jump.ideal = self._ideal
-        jump.ideal_gemm_s = ideal_gemm_s
         jump.contexts = contexts
         jump.pairs = pairs
         jump.pair_growth = pair_growth
@@ -153,29 +184,43 @@ class Stepper:
         jump.end_s = now_s + steps * first_s + attention_growth_s * (0.5 * steps * (steps - 1))
         return jump
 
+    def _draft_s(self, decodes: int) -> float:
+        draft_s = self._drafts.get(decodes)
+        if draft_s is None:
+            draft_s = self._drafts[decodes] = self._spec.cost.draft_s(decodes)
+        return draft_s
+
+    def _idle_stages(self, decodes: int, contexts: float, gained: float) -> Late:
+        """How late attention is because a pipe has fewer sequences than stages."""
+        cost = self._spec.cost
+        idle = cost.idle_stages(decodes)
+        compute_s, memory_s = idle * cost.decode_attention_compute_s * self._drafted, idle * cost.attention_memory_s
+        return 0.0, compute_s * contexts, compute_s * gained, memory_s * contexts, memory_s * gained
+
     def _longest_rank(
         self,
         pieces: list[tuple[Request, int]],
         chunk: int,
         pairs: float,
         pair_growth: int,
-        prefixes: int,
-        prefix_growth: int,
-    ) -> tuple[float, float, float, float, float]:
-        """What the rank with the longest prompt piece has above the mean rank, times the ranks: tokens, pairs, their growth,
-        prefix tokens, their growth. Zeros where the pieces fill all ranks evenly enough that none stands out."""
-        dp = self._spec.cost.dp
+        prefixes: float,
+        prefix_growth: float,
+    ) -> Late:
+        """How late the rank with the longest prompt piece is. Zeros where the pieces fill all ranks evenly enough that none
+        stands out."""
+        cost = self._spec.cost
+        dp = cost.dp
         request, taken = max(pieces, key=_pairs)
         late_pairs = dp * _pairs((request, taken)) - pairs
         late_tokens = dp * max(piece[1] for piece in pieces) - chunk
         late_prefix = dp * request.done_tokens - prefixes
-        # Growth counts in runs of several steps alone: their pieces are equal, so the longest stays the longest.
+        # Growth counts in runs of several steps alone: their pieces are equal and no more than ranks, so the longest stays it.
         return (
-            max(0, late_tokens),
-            max(0.0, late_pairs),
-            max(0, dp * taken * taken - pair_growth),
-            max(0, late_prefix),
-            max(0, dp * taken - prefix_growth),
+            cost.rank_gemm_compute_s_per_token * max(0, late_tokens),
+            cost.prefill_attention_compute_s * max(0.0, late_pairs),
+            cost.prefill_attention_compute_s * max(0, dp * taken * taken - pair_growth),
+            cost.attention_memory_s * max(0.0, late_prefix),
+            cost.attention_memory_s * max(0.0, dp * taken - prefix_growth),
         )
 
     def _settle(
@@ -214,6 +259,12 @@ class Stepper:
             gpus * power.compute_w * share / clock,
             gpus * power.memory_w,
         )
+
+
+def _sum(one: Late | None, other: Late) -> Late:
+    if one is None:
+        return other
+    return one[0] + other[0], one[1] + other[1], one[2] + other[2], one[3] + other[3], one[4] + other[4]
 
 
 def _pairs(piece: tuple[Request, int]) -> float:

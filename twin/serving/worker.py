@@ -8,15 +8,21 @@ The step-by-step reference in the tests gives the same timestamps to 1e-9 s.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from heapq import heappop, heappush
 from math import inf
 
+from twin.errors import SimulationError
+from twin.serving.decode_batch import DecodeBatch
 from twin.serving.jump import Jump
+from twin.serving.kv_memory import KvMemory
+from twin.serving.kv_tier import KvTier
+from twin.serving.losses import TimeSplit
 from twin.serving.meter import Meter
-from twin.serving.prefix_cache import PrefixCache
+from twin.serving.prompt_queue import PromptQueue
 from twin.serving.request import Request
 from twin.serving.stepper import Stepper
-from twin.serving.worker_spec import Progress, WorkerSpec
+from twin.serving.worker_spec import Progress, Role, WorkerSpec
 
 #: What an instance reports to its owner: a prompt is done and its KV waits to be fetched, room is granted, all tokens are out.
 PREFILLED, RESERVED, FINISHED = "prefilled", "reserved", "finished"
@@ -28,50 +34,55 @@ USUAL_ANSWER_TOKENS = 256
 class Worker:
     """An engine instance. Knows no clock: `advance(to_s)` plays what falls due, `next_change_s` says when that is.
 
-    `outbox` collects what its owner must act on, in order of time.
+    `outbox` collects what its owner must act on, in order of time. `lower` is the KV tier below its memory, if there is one.
     """
 
-    def __init__(self, spec: WorkerSpec):
+    def __init__(self, spec: WorkerSpec, lower: KvTier | None = None):
         self.spec = spec
         self.name = spec.name
+        self.role: Role = spec.role
         self.outbox: list[tuple[str, Request]] = []
         self.next_change_s = inf
-        self.cache = PrefixCache()
-        self.waiting: deque[Request] = deque()
+        self.memory = KvMemory(spec.kv_capacity_tokens, spec.block_tokens, lower)
+        self.queue = PromptQueue(spec)
         self.prefilling: deque[Request] = deque()
         self.joining: list[Request] = []
-        self.running: dict[Request, None] = {}
-        self.backlog_s = 0.0
-        self.waiting_context_tokens = 0
-        self.pinned_tokens = 0
+        self.batch = DecodeBatch()
+        #: Requests with room granted whose KV has not arrived, and prefilled ones whose KV has not been copied away.
         self.reserved = 0
+        self.exported = 0
         self.preemptions = 0
+        #: Most sequences decoded together since it was started.
+        self.largest_batch = 0
         self.stepper = Stepper(spec)
         self.meter = Meter(spec.gpus * spec.power.idle_w)
-        most = spec.max_batched_tokens
-        self._token_s = max(spec.cost.token_terms(most)[:2]) / most
-        self._watermark_tokens = spec.kv_capacity_tokens // 100
+        self._measure()
+        #: Hears of each jump as it ends, with its final number of steps.
+        self.on_jump: Callable[[Worker, Jump], None] | None = None
         self._jump: Jump | None = None
-        self._ends: list[tuple[int, int, Request]] = []
-        self._decode_step = 0
-        self._context_sum = 0
+        self._loading: list[tuple[float, int, Request]] = []
+        self._left_tokens = 0
         self._batch_version = 0
         self._serial = 0
         self._budget_spent = False
-        self._exported: dict[Request, int] = {}
+
+    def _measure(self) -> None:
+        """What follows from the spec: seconds of a prompt token in a full step, tokens of a sequence in a step."""
+        cost, most = self.spec.cost, self.spec.max_batched_tokens
+        self._token_s = max(cost.token_terms(most)[:2]) / most
+        self._drafted = 1 + cost.speculation.draft_tokens
+        self.meter.drafted = self._drafted
 
     # --- verbs -------------------------------------------------------------------------------------------------------
 
     def can_hold(self, request: Request) -> bool:
         """Whether the instance's memory can hold the request at its longest; one that can't must be refused, not queued."""
-        longest = request.input_tokens + (0 if self.spec.role == "prefill" else request.output_tokens)
-        return longest <= self.spec.kv_capacity_tokens - self._watermark_tokens
+        longest = request.input_tokens + (0 if self.role == "prefill" else request.output_tokens)
+        return longest <= self.memory.longest_tokens
 
     def expected_s(self, request: Request) -> float:
-        """About how long the request's prompt takes here, less what the prefix cache holds for it now."""
-        hit = 0
-        if request.shared_prefix_tokens:
-            hit = min(self.cache.peek(request.cache_key), request.shared_prefix_tokens, request.prompt_tokens - 1)
+        """About how long the request's prompt takes here, less what is held for it now in HBM and below."""
+        hit = self.memory.match(request) if request.path else 0
         return self._prefill_s(request.prompt_tokens - hit, hit)
 
     def _prefill_s(self, tokens: int, prefix: int) -> float:
@@ -80,18 +91,18 @@ class Worker:
     @property
     def work_s(self) -> float:
         """Load as a router sees it: seconds of prompts still to compute, and of answers of usual length for what is decoded."""
-        contexts = self._context_sum + (self.waiting_context_tokens if self.spec.role == "decode" else 0)
-        return self.backlog_s + USUAL_ANSWER_TOKENS * self.spec.cost.attention_memory_s * contexts
+        contexts = self.batch.context_tokens + (self.queue.context_tokens if self.role == "decode" else 0)
+        return self.queue.backlog_s + USUAL_ANSWER_TOKENS * self.spec.cost.attention_memory_s * contexts
 
     def submit(self, request: Request, now_s: float) -> None:
         """Queue a prompt. With `kv_elsewhere` set, the prompt's KV is on another instance and only room for it is asked:
         RESERVED in the outbox grants it, and `join` follows when the transfer is done."""
         if not request.kv_elsewhere:
             request.expected_s = self.expected_s(request)
-            self.backlog_s += request.expected_s
-        self.waiting_context_tokens += request.prompt_tokens
-        self.waiting.append(request)
-        if len(self.waiting) == 1 and (request.kv_elsewhere or not (self._jump and self._jump.full_chunks)):
+        queue = self.queue
+        queue.put(request)
+        first = len(queue.waiting) == 1
+        if (first and (request.kv_elsewhere or not (self._jump and self._jump.full_chunks))) or queue.ends_wait:
             self._interrupt(now_s)
 
     def join(self, request: Request, now_s: float) -> None:
@@ -102,22 +113,17 @@ class Worker:
 
     def release(self, request: Request, now_s: float) -> None:
         """The KV of a prefilled request has been copied away: its room becomes evictable cache."""
-        self._unpin(request, self._exported.pop(request))
-        if self.waiting:
+        self.exported -= 1
+        self.memory.leave(request, request.exported_tokens)
+        if self.queue.waiting:
             self._interrupt(now_s)
 
-    def warm(self, key: int, tokens: int) -> None:
-        """Put a context into the prefix cache that was made before the run began."""
-        self.cache.put(key, tokens)
-        self.cache.shrink_to(self.spec.kv_capacity_tokens - self.pinned_tokens)
+    def take_back(self) -> list[Request]:
+        """Give up the requests that hold nothing here: prompts not begun, and prompts from elsewhere that wait for room."""
+        return self.queue.take_back(more=bool(self.prefilling or self._loading))
 
     def set_power(
-        self,
-        now_s: float,
-        *,
-        clock_lock: float | None = None,
-        cap_w: float | None = None,
-        thermal_limit: float | None = None,
+        self, now_s: float, *, clock_lock: float | None = None, cap_w: float | None = None, thermal_limit: float | None = None
     ) -> None:
         """Change the clock lock (relative), the cap per GPU (W) or the die's limit (relative) from the next boundary on."""
         self.stepper.set_power(clock_lock, cap_w, thermal_limit)
@@ -139,47 +145,57 @@ class Worker:
 
         None while idle. Control estimates from it what another clock would do.
         """
-        jump = self._jump
-        if jump is None:
-            return None
-        _, gemm_memory_s, overhead_s, _ = self.stepper.terms(jump.tokens)
-        return (
-            jump.gemm_compute_s,
-            gemm_memory_s,
-            jump.attention_compute_s,
-            jump.attention_memory_s,
-            overhead_s,
-            jump.compute_s,
-            jump.memory_s,
-        )
+        return None if self._jump is None else self._jump.roofs
 
     def held(self) -> list[Request]:
         """Every request in its queue and its batch."""
-        return [*self.running, *self.joining, *self.prefilling, *self.waiting]
+        loading = [request for _, _, request in sorted(self._loading)]
+        return [*self.batch, *self.joining, *self.prefilling, *loading, *self.queue.waiting]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it holds no request and no KV that another instance waits for."""
+        return not (self.held() or self.reserved or self.exported)
+
+    def become(self, spec: WorkerSpec, lower: KvTier | None, now_s: float) -> None:
+        """Serve another way from now on, with `lower` below its memory, as an engine started anew does on the same GPUs: what was
+        kept for reuse is gone. Raises SimulationError while requests are here."""
+        if not self.is_empty or spec.gpus != self.spec.gpus:
+            raise SimulationError(f"{self.name} can't be restarted at {now_s:g} s: it must be empty, and stay on its GPUs")
+        self.spec, self.role = spec, spec.role
+        self.queue = PromptQueue(spec)
+        self.largest_batch = 0
+        self.memory = KvMemory(spec.kv_capacity_tokens, spec.block_tokens, lower)
+        self.stepper = self.stepper.of(spec)
+        self._measure()
 
     def emitted(self, request: Request, now_s: float) -> int:
         """Tokens that a request in this instance has been sent up to `now_s`."""
-        if request not in self.running:
+        if request not in self.batch:
             return request.generated
-        return request.output_tokens - (request.end_step - self._decode_step) + self._decode_steps_in_jump(now_s)
+        return request.generated + self.batch.gained_by(request, self.batch.step + self._decode_steps_in_jump(now_s))
 
     def emitted_total(self, now_s: float) -> int:
         """Tokens that all requests have been sent by this instance up to `now_s`; whole steps count."""
-        in_jump = self._jump.decodes * self._decode_steps_in_jump(now_s) if self._jump else 0
-        return self.meter.output_tokens + in_jump
+        step = self.batch.step + self._decode_steps_in_jump(now_s)
+        return self._left_tokens + sum(self.batch.gained_by(request, step) for request in self.batch)
 
     def _decode_steps_in_jump(self, now_s: float) -> int:
         jump = self._jump
         return jump.boundary_at_or_after(now_s) - 1 if jump and jump.decodes else 0
 
+    def time_split(self, now_s: float) -> TimeSplit:
+        """Where the busy time up to `now_s` went."""
+        return self.meter.split(self._jump, now_s)
+
     def spent_j(self, request: Request) -> float:
         """GPU energy that has gone into the request up to the last step boundary booked."""
-        running = self.meter.per_token_j - request.energy_mark_j if request in self.running else 0.0
+        running = self.meter.per_sequence_j - request.energy_mark_j if request in self.batch else 0.0
         return request.energy_j + running
 
     def unattributed_j(self) -> float:
         """Energy of booked steps that neither finished nor running requests are charged with: 0 but for rounding."""
-        running_j = sum(self.meter.per_token_j - request.energy_mark_j for request in self.running)
+        running_j = sum(self.meter.per_sequence_j - request.energy_mark_j for request in self.batch)
         return self.meter.step_energy_j - self.meter.attributed_j - running_j
 
     # --- a step boundary ---------------------------------------------------------------------------------------------
@@ -199,29 +215,27 @@ class Worker:
             self.meter.book_idle(now_s)
         if self.joining:
             for request in self.joining:
-                self.waiting_context_tokens -= request.prompt_tokens
+                self.queue.arrived(request)
                 self._start_decoding(request)
             self.joining = []
-        if self.running and self.pinned_tokens + len(self.running) > self.spec.kv_capacity_tokens:
-            self._preempt()
+        while self._loading and self._loading[0][0] <= now_s:
+            self._loaded(heappop(self._loading)[2])
+        if len(self.batch) * self._drafted > self.memory.room_tokens:
+            self._preempt(now_s)
         self._open(now_s)
 
     def _close(self, jump: Jump, now_s: float) -> None:
         """Book the steps of a finished jump and what ended with them."""
         steps = jump.steps
         share_j = self.meter.book(jump, now_s)
+        if self.on_jump is not None:
+            self.on_jump(self, jump)
         self._jump = None
         if jump.decodes:
-            grown = jump.decodes * steps
-            self._decode_step += steps
-            self._context_sum += grown
-            self.pinned_tokens += grown
-            ends = self._ends
-            step = self._decode_step
-            while ends and ends[0][0] <= step:
-                request = heappop(ends)[2]
-                if request.end_step == step and request in self.running:
-                    self._finish(request, now_s)
+            self.memory.own_tokens += jump.gained * steps
+            for request in self.batch.advance(steps, jump.gained):
+                self._finish(request, now_s)
+            self.memory.fit(now_s)
         for request, tokens in jump.pieces:
             done = tokens * steps
             request.done_tokens += done
@@ -235,134 +249,193 @@ class Worker:
 
     def _prefilled(self, request: Request, now_s: float) -> None:
         request.generated += 1
+        self._left_tokens += 1
         self.meter.output_tokens += 1
         self._batch_version += 1
-        # Sums of floats drift; an instance without prompts has no backlog.
-        self.backlog_s = self.backlog_s - request.expected_s if self.prefilling or self.waiting else 0.0
+        self.queue.computed(request, more=bool(self.prefilling or self.queue.waiting or self._loading))
+        if request.path:
+            self.memory.share(request)
         if request.first_token_s is None:
             request.first_token_s = now_s
         if request.generated >= request.output_tokens:
-            request.finish_s = now_s
-            self._unpin(request, request.context_tokens)
-            self.outbox.append((FINISHED, request))
-        elif self.spec.role == "prefill":
-            self._exported[request] = request.context_tokens
+            self._end(request, now_s)
+        elif self.role == "prefill":
+            self.exported += 1
+            self.memory.forgo(request)
+            request.exported_tokens = request.context_tokens
             self.outbox.append((PREFILLED, request))
         else:
             self._start_decoding(request)
 
     def _start_decoding(self, request: Request) -> None:
         request.decode_worker = self.name
-        request.end_step = self._decode_step + request.output_tokens - request.generated
-        request.energy_mark_j = self.meter.per_token_j
-        self.running[request] = None
-        self._context_sum += request.context_tokens
-        self._serial += 1
+        left = request.output_tokens - request.generated
+        steps = left
+        if self._drafted > 1:
+            steps = self.spec.cost.speculation.steps(left, self.spec.seed, request.request_id + request.preemptions)
+        request.energy_mark_j = self.meter.per_sequence_j
+        self.batch.add(request, steps)
         self._batch_version += 1
-        heappush(self._ends, (request.end_step, self._serial, request))
 
-    def _stop_decoding(self, request: Request, done_steps: int) -> None:
-        """Take a decoding sequence out of the batch; its context grew by a token in each of its `done_steps`."""
-        del self.running[request]
-        request.context_tokens += done_steps
-        self._context_sum -= request.context_tokens
+    def _stop_decoding(self, request: Request) -> None:
+        """Take a decoding sequence out of the batch with what it has gained so far."""
+        gained, mean = self.batch.remove(request)
+        if mean != gained:
+            self.memory.own_tokens += gained - mean
+            self.meter.output_tokens += gained - mean
+        self._left_tokens += gained
         self._batch_version += 1
-        spent_j = self.meter.per_token_j - request.energy_mark_j
+        spent_j = self.meter.per_sequence_j - request.energy_mark_j
         request.energy_j += spent_j
         self.meter.attributed_j += spent_j
 
     def _finish(self, request: Request, now_s: float) -> None:
-        self._stop_decoding(request, request.output_tokens - request.generated)
-        request.generated = request.output_tokens
+        self._stop_decoding(request)
+        self._end(request, now_s)
+
+    def _end(self, request: Request, now_s: float) -> None:
+        """The request has all its tokens: its KV goes, or stays for reuse where an agent will come again."""
         request.finish_s = now_s
-        self._unpin(request, request.context_tokens)
+        if request.keep_cache and self.role != "decode":
+            self.memory.keep(request, request.whole_path())
+        self.memory.forgo(request)
+        self.memory.leave(request, request.context_tokens)
+        if not self.batch and self._drafted > 1:
+            self.memory.settle()
         self.outbox.append((FINISHED, request))
 
-    def _unpin(self, request: Request, tokens: int) -> None:
-        """Give a request's KV back; an agent that will come again leaves its context behind as evictable cache."""
-        self.pinned_tokens -= tokens
-        if request.keep_cache and self.spec.role != "decode":
-            self.cache.put(request.cache_key, tokens)
-            self.cache.shrink_to(self.spec.kv_capacity_tokens - self.pinned_tokens)
-
-    def _preempt(self) -> None:
-        """The next step would not fit: the sequences that joined last give up their KV and are recomputed later."""
-        while self.running and self.pinned_tokens + len(self.running) > self.spec.kv_capacity_tokens:
-            request = next(reversed(self.running))
-            left = request.end_step - self._decode_step
-            done = request.output_tokens - request.generated - left
-            self._stop_decoding(request, done)
-            request.generated += done
-            request.end_step = -1
+    def _preempt(self, now_s: float) -> None:
+        """The next step would not fit: the sequences that joined last give up their KV, to the tier below or to be recomputed."""
+        memory, lower = self.memory, self.memory.lower
+        while self.batch and len(self.batch) * self._drafted > memory.room_tokens:
+            request = self.batch.newest
+            self._stop_decoding(request)
             request.preemptions += 1
-            request.kv_elsewhere = False
             self.preemptions += 1
-            self.pinned_tokens -= request.context_tokens
-            request.expected_s = self._prefill_s(request.prompt_tokens, 0)
-            self.backlog_s += request.expected_s
-            self.waiting_context_tokens += request.prompt_tokens
-            self.waiting.appendleft(request)
+            memory.forgo(request)
+            memory.leave(request, request.context_tokens)
+            if self.spec.swap and lower is not None and lower.take(request.context_tokens, now_s):
+                request.swapped_tokens = request.context_tokens
+            else:
+                request.kv_elsewhere = False
+                request.expected_s = self._prefill_s(request.prompt_tokens, 0)
+            self.queue.put_first(request)
+
+    # --- admission ---------------------------------------------------------------------------------------------------
+
+    @property
+    def _has_place(self) -> bool:
+        taken = len(self.batch) + len(self.prefilling) + len(self._loading) + self.reserved + len(self.joining)
+        return taken < self.spec.max_sequences
+
+    def _promise(self, request: Request) -> int:
+        """Room that a request is promised at its end; 0 where none is reserved for answers."""
+        if not self.spec.reserve_answers:
+            return 0
+        return request.input_tokens + (0 if self.role == "prefill" else request.output_tokens)
 
     def _admit(self, request: Request, now_s: float) -> bool:
-        """Pin the KV of the request at the head of the queue, reusing what the prefix cache holds for it, if there is room."""
-        spec = self.spec
-        if len(self.running) + len(self.prefilling) + self.reserved + len(self.joining) >= spec.max_sequences:
+        """Take room for the request at the head of the queue, reusing what is held of its prompt, if there is room."""
+        if not self._has_place:
             return False
-        # The KV of the last token of a prompt that comes from elsewhere is made here, in its first decode step.
-        context = request.prompt_tokens - request.kv_elsewhere
-        if self.pinned_tokens + context + len(self.running) > spec.kv_capacity_tokens - self._watermark_tokens:
+        memory, promise = self.memory, self._promise(request)
+        growth = len(self.batch) * self._drafted
+        if request.swapped_tokens or request.kv_elsewhere:
+            # Of a prompt that comes from elsewhere, the KV of the last token is made here, in its first decode step.
+            context = request.swapped_tokens or request.prompt_tokens - 1
+            if not memory.reserve(request, context, growth, promise):
+                return False
+            self.queue.take()
+            request.context_tokens = context
+            if request.swapped_tokens:
+                assert memory.lower is not None
+                self._load(request, memory.lower.read(context, now_s))
+            else:
+                self.reserved += 1  # and counts as waiting until it has arrived
+                self.outbox.append((RESERVED, request))
+            memory.fit(now_s)
+            return True
+        context = request.prompt_tokens
+        hit = memory.admit(request, context, growth, promise, now_s)
+        if hit is None:
             return False
-        self.waiting.popleft()
-        self.pinned_tokens += context
+        self.queue.take()
         request.context_tokens = context
-        if request.kv_elsewhere:
-            self.reserved += 1  # and counts as waiting until it has arrived
-            self.outbox.append((RESERVED, request))
+        ready_s = -inf
+        found = hit
+        if memory.lower is not None and request.path:
+            found, ready_s = memory.read_up(request, hit, self._token_s, now_s)
+        if request.admitted_s is None:
+            request.admitted_s = now_s
+            request.cached_tokens = found
+            request.lower_tokens = found - hit
+            request.prefill_worker = self.name
+        request.done_tokens = found
+        request.todo_tokens = context - found
+        if ready_s > now_s:
+            self._load(request, ready_s)
         else:
-            self.waiting_context_tokens -= request.prompt_tokens
-            hit = 0
-            if request.shared_prefix_tokens and request.cache_key >= 0:
-                hit = min(self.cache.take(request.cache_key), request.shared_prefix_tokens, context - 1)
-            if request.admitted_s is None:
-                request.admitted_s = now_s
-                request.cached_tokens = hit
-                request.prefill_worker = self.name
-            request.done_tokens = hit
-            request.todo_tokens = context - hit
             self.prefilling.append(request)
-        self.cache.shrink_to(spec.kv_capacity_tokens - self.pinned_tokens)
         return True
+
+    def _load(self, request: Request, ready_s: float) -> None:
+        """KV of an admitted request comes up from the tier below until `ready_s`."""
+        self._serial += 1
+        heappush(self._loading, (ready_s, self._serial, request))
+
+    def _loaded(self, request: Request) -> None:
+        if request.swapped_tokens:
+            assert self.memory.lower is not None
+            self.memory.lower.give_back(request.swapped_tokens)
+            request.swapped_tokens = 0
+            self._start_decoding(request)
+        else:
+            self.prefilling.append(request)
+
+    # --- the next batch ----------------------------------------------------------------------------------------------
 
     def _open(self, now_s: float) -> None:
         """Compose the next step's batch and jump until it changes."""
-        spec = self.spec
-        decodes = len(self.running)
-        while self.waiting and self.waiting[0].kv_elsewhere and self._admit(self.waiting[0], now_s):
+        spec, batch, queue = self.spec, self.batch, self.queue
+        waiting = queue.waiting
+        while waiting and (waiting[0].kv_elsewhere or waiting[0].swapped_tokens) and self._admit(waiting[0], now_s):
             pass
+        decodes = len(batch)
+        wait_steps = 0
         pieces: list[tuple[Request, int]] = []
         chunk = steps = 0
-        if self.prefilling or (self.waiting and not self.waiting[0].kv_elsewhere):
-            budget = spec.max_batched_tokens - (0 if spec.prefill_first else decodes)
-            chunk, steps = self._take_prompts(pieces, budget, now_s)
+        if self.prefilling or queue.prompt_is_next:
+            if decodes and spec.prompt_wait_steps and not self.prefilling and (queue.waits or self._fits(waiting[0])):
+                wait_steps = queue.wait_steps(batch.step)
+            if not wait_steps:
+                queue.end_wait()
+                budget = spec.max_batched_tokens - (0 if spec.prefill_first else decodes * self._drafted)
+                chunk, steps = self._take_prompts(pieces, budget, now_s)
             if pieces and spec.prefill_first:
                 decodes = 0
         full_chunks = steps > 0 and self._budget_spent
         if decodes:
-            until_end = self._next_end_step() - self._decode_step
-            room = (spec.kv_capacity_tokens - self.pinned_tokens) // decodes
+            until_end = batch.next_end_step - batch.step
+            room = self._steps_in_room(decodes)
             until_change = until_end if until_end < room else room
+            if 0 < wait_steps < until_change:
+                until_change = wait_steps
             steps = min(steps or 1, until_change) if pieces else until_change
         elif pieces:
             steps = steps or 1
         else:
-            self.next_change_s = inf
+            self.next_change_s = self._loading[0][0] if self._loading else inf
             self.meter.idle_since_s = now_s
             return
-        batch = (self._batch_version, pieces[0][0].request_id if pieces else -1, len(pieces), decodes + chunk)
-        contexts = self._context_sum if decodes else 0
-        jump = self.stepper.jump(now_s, steps, decodes, contexts, chunk, pieces, batch)
+        if decodes > self.largest_batch:
+            self.largest_batch = decodes
+        version = (self._batch_version, pieces[0][0].request_id if pieces else -1, len(pieces), decodes * self._drafted + chunk)
+        contexts, gained = (batch.context_tokens, batch.gained) if decodes else (0, 0)
+        jump = self.stepper.jump(now_s, steps, decodes, gained, contexts, chunk, pieces, version)
         jump.full_chunks = full_chunks
         self._jump = jump
+        if self._loading and jump.steps > 1 and self._loading[0][0] < jump.end_s:
+            jump.cut(jump.boundary_at_or_after(self._loading[0][0]))
         self.next_change_s = jump.end_s
 
     def _take_prompts(self, pieces: list[tuple[Request, int]], budget: int, now_s: float) -> tuple[int, int]:
@@ -371,14 +444,15 @@ class Worker:
         A prompt lives on one attention rank, so it gets at most its rank's share of the budget. Returns the tokens taken and
         for how many steps the same pieces can be taken again: 0 where they differ or one of them ends with the step.
         """
+        queue = self.queue
         share = max(1, budget // self.spec.cost.dp)
         chunk = taken = 0
         steps = inf
         while budget > 0:
-            if taken == len(self.prefilling) and not (
-                self.waiting and not self.waiting[0].kv_elsewhere and self._admit(self.waiting[0], now_s)
-            ):
+            if taken == len(self.prefilling) and not (queue.prompt_is_next and self._admit(queue.waiting[0], now_s)):
                 break
+            if taken == len(self.prefilling):
+                continue  # admitted, and its prefix is on its way up
             request = self.prefilling[taken]
             piece = min(request.todo_tokens, budget, share)
             pieces.append((request, piece))
@@ -387,10 +461,17 @@ class Worker:
             budget -= piece
             taken += 1
         self._budget_spent = budget <= 0
-        return chunk, int(steps) if steps > 1 and pieces else 0
+        # More pieces than attention ranks: which rank is the latest may change from step to step.
+        same = steps > 1 and (self.spec.cost.dp == 1 or taken <= self.spec.cost.dp)
+        return chunk, int(steps) if same and pieces else 0
 
-    def _next_end_step(self) -> int:
-        ends = self._ends
-        while ends[0][2].end_step != ends[0][0] or ends[0][2] not in self.running:
-            heappop(ends)
-        return ends[0][0]
+    def _steps_in_room(self, decodes: int) -> int:
+        """Steps that the memory left suffices for, each sequence with its drafts."""
+        room = self.memory.room_tokens
+        if self._drafted == 1:
+            return int(room) // decodes
+        return max(1, int((room - decodes * self._drafted) / self.batch.gained) + 1)
+
+    def _fits(self, request: Request) -> bool:
+        growth = len(self.batch) * self._drafted
+        return self._has_place and self.memory.fits(request, request.prompt_tokens, growth, self._promise(request))

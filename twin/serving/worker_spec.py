@@ -7,16 +7,25 @@ from typing import Literal, NamedTuple
 
 from twin.performance import GpuPower, StepCost
 
+#: `aggregated` does both phases, `prefill` hands the KV on to a `decode` instance.
+Role = Literal["aggregated", "prefill", "decode"]
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerSpec:
     """What an instance is: its cost model, power, memory and scheduling limits.
 
-    `kv_capacity_tokens` counts KV tokens over the whole instance; `gpus` how many GPUs work in lockstep.
+    `kv_capacity_tokens` counts KV tokens over the whole instance; `gpus` how many GPUs work in lockstep. `max_batched_tokens`
+    are new tokens of a step: decoding sequences with their drafts, and prompts. While sequences decode, prompts wait up to
+    `prompt_wait_steps` steps to be taken in together, or until `prompt_wait_tokens` of them have come, or where that is 0 a
+    prompt for each of several attention ranks (batching delays of engines). With `reserve_answers` a request is admitted when its
+    whole answer has room, else when its prompt has, and those that grow out of the memory are preempted: their KV is recomputed,
+    or with `swap` put into the tier below. Prefixes are reused by whole blocks of `block_tokens`. `seed` draws what speculation
+    accepts.
     """
 
     name: str
-    role: Literal["aggregated", "prefill", "decode"]
+    role: Role
     cost: StepCost
     power: GpuPower
     gpus: int
@@ -24,6 +33,12 @@ class WorkerSpec:
     max_sequences: int
     max_batched_tokens: int
     prefill_first: bool = False
+    prompt_wait_steps: int = 0
+    prompt_wait_tokens: int = 0
+    reserve_answers: bool = False
+    swap: bool = False
+    block_tokens: int = 1
+    seed: int = 0
 
 
 class Progress(NamedTuple):
@@ -31,7 +46,6 @@ class Progress(NamedTuple):
 
     energy_j: float
     busy_s: float
-    ideal_s: float
     output_tokens: float
     prefill_tokens: float
     decode_batch_s: float

@@ -1,0 +1,292 @@
+"""Which KV tokens of which contexts one memory tier holds: a tree of shared prefixes, least recently used tails go first.
+
+Contexts share a prefix as far as the keys of their segments agree from the front, and inside the last one that agrees the
+shorter length. A child hangs where its parent's segment ends in its own path, so a node may have children at several places:
+
+    ((1, 1000), (2, 5000))              node 2 at 1000 of node 1, 6000 tokens
+    ((1, 1000), (2, 700), (3, 300))     node 3 at 700 of node 2: 300 tokens more, 1700 shared
+
+A request costs work by the segments of its path and none by their tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from heapq import heapify, heappop, heappush, heapreplace
+
+from twin.errors import SimulationError
+
+#: The content of a context from the front: segments of (key, tokens), 1 token or more each. The same key behind other
+#: content, or at another place of it, is other content.
+ContextPath = tuple[tuple[int, int], ...]
+
+#: What takes the content that is evicted: its path up to where it ended before, and the tokens of that path that stay.
+Evicted = Callable[[ContextPath, int], None]
+
+#: Out-of-date entries of the eviction order that are not worth a clean-up.
+FEW_ENTRIES = 64
+
+
+def path_tokens(path: ContextPath) -> int:
+    """Tokens of the whole content."""
+    return sum(tokens for _, tokens in path)
+
+
+class _Node:
+    """The first `tokens` tokens of a segment, `start` tokens of other segments before it.
+
+    `place` is where it hangs: tokens of its parent's segment, and its own key. `pins` counts its own pins and the children
+    that have any; `last_use` is a serial. The root is its own parent and counts one pin, which ends every walk upwards.
+    """
+
+    __slots__ = ("children", "last_use", "parent", "pins", "place", "start", "tokens")
+
+    def __init__(self, parent: _Node | None, place: tuple[int, int], start: int, tokens: int):
+        self.parent = parent or self
+        self.place = place
+        self.start = start
+        self.tokens = tokens
+        self.children: dict[tuple[int, int], _Node] = {}
+        self.pins = 0
+        self.last_use = 0
+
+
+class Pin:
+    """A context in use: its first `tokens` tokens stay in memory until the pin is released."""
+
+    __slots__ = ("_depth", "_node", "tokens")
+
+    def __init__(self, node: _Node, depth: int, tokens: int):
+        self._node: _Node | None = node
+        self._depth = depth
+        self.tokens = tokens
+
+
+class PrefixTree:
+    """KV tokens of one memory tier by content.
+
+    It has no size of its own: in HBM it lives in what running sequences leave, so its owner calls `shrink_to`. A node that
+    has children or is pinned stays whole; of any other, whole blocks of `block_tokens` tokens are evicted from its end, so
+    that a multiple of them or nothing remains. What is matched is not rounded.
+    """
+
+    __slots__ = ("_block_tokens", "_nodes", "_order", "_root", "_serial", "evicted_tokens", "pinned_tokens", "total_tokens")
+
+    def __init__(self, block_tokens: int = 1):
+        self._block_tokens = block_tokens
+        self._root = _Node(None, (0, 0), 0, 0)
+        self._root.pins = 1
+        self._nodes = 0
+        self._serial = 0
+        #: A heap of (last use, node). An entry is out of date where the node was used later, is pinned or has children.
+        self._order: list[tuple[int, _Node]] = []
+        self.total_tokens = 0
+        #: Tokens of nodes that are pinned or have a pinned descendant, those past the descendant's place included.
+        self.pinned_tokens = 0
+        #: Tokens evicted since the beginning; those dropped by `clear` are not among them.
+        self.evicted_tokens = 0
+
+    def __len__(self) -> int:
+        """Nodes held."""
+        return self._nodes
+
+    def match(self, path: ContextPath) -> int:
+        """Tokens of `path` held from the front; does not count as a use."""
+        return self._find(path)[2]
+
+    def pin(self, path: ContextPath) -> Pin:
+        """Keep what is held of `path` until `unpin`, which counts as its use; holds nothing where nothing matches."""
+        node, depth, tokens = self._find(path)
+        self._hold(node)
+        return Pin(node, depth, tokens)
+
+    def grow(self, pin: Pin, path: ContextPath) -> int:
+        """Hold the whole of `path`, which begins with what `pin` holds, and pin it; the tokens that were not held before.
+
+        Fewer than the owner computed are new where another request with the same content was first.
+        """
+        node, depth = pin._node, pin._depth
+        if node is None:
+            raise SimulationError(f"a released pin of {pin.tokens} tokens can't grow to {path}: pin the path again")
+        new = offset = 0
+        if depth:
+            self._check_own(node, pin, path)
+            offset = path[depth - 1][1]
+            if node.tokens < offset:
+                new = self._extend(node, offset)
+        deepest = node
+        for index in range(depth, len(path)):
+            key, length = path[index]
+            place = (offset, key)
+            child = deepest.children.get(place)
+            if child is None:
+                if length < 1:
+                    raise SimulationError(f"a segment of {length} tokens holds nothing: leave it out of {path}")
+                child = deepest.children[place] = _Node(deepest, place, deepest.start + offset, length)
+                self._nodes += 1
+                new += length
+            elif child.tokens < length:
+                new += self._extend(child, length)
+            deepest, offset = child, length
+        self.total_tokens += new
+        if deepest is not node:
+            self._hold(deepest)
+            # The new pin is below, so the old node stays pinned and no candidate for eviction.
+            node.pins -= 1
+            pin._node, pin._depth = deepest, len(path)
+        pin.tokens = deepest.start + offset
+        return new
+
+    def unpin(self, pin: Pin) -> None:
+        """Release a pin: its content may be evicted from now on, as the most recently used."""
+        node = pin._node
+        if node is None:
+            raise SimulationError(f"a pin of {pin.tokens} tokens was released twice")
+        pin._node = None
+        self._serial += 1
+        node.last_use = self._serial
+        self._release(node)
+        if not node.children and not node.pins:
+            heappush(self._order, (node.last_use, node))
+            if len(self._order) > 2 * self._nodes + FEW_ENTRIES:
+                self._forget_outdated()
+
+    def trim(self, pin: Pin) -> None:
+        """Forget what the deepest segment of a pin holds past it: content that nobody will ask for, as the context that had it
+        went on differently. Nothing happens where others use it or hang there."""
+        node = pin._node
+        if node is None or node is self._root or node.pins > 1 or node.children:
+            return
+        more = node.tokens - (pin.tokens - node.start)
+        if more:
+            node.tokens -= more
+            self.total_tokens -= more
+            self.pinned_tokens -= more
+
+    def insert(self, path: ContextPath) -> int:
+        """Hold `path` as the most recently used content; the tokens that were not held before."""
+        pin = self.pin(path)
+        new = self.grow(pin, path)
+        self.unpin(pin)
+        return new
+
+    def shrink_to(self, tokens: int, evicted: Evicted | None = None) -> None:
+        """Evict tails, least recently used first, until at most `tokens` are held or the rest is pinned.
+
+        A node without children left is as recently used as itself or the child it lost, whichever was later. Where a tail
+        spans nodes that hold nothing beside it, `evicted` gets it in one call, so that a long path costs its length once.
+        """
+        order = self._order
+        path: ContextPath = ()
+        stays = 0
+        gone = self._root
+        while self.total_tokens > tokens and order:
+            last_use, node = order[0]
+            if _is_outdated(last_use, node):
+                heappop(order)
+                continue
+            if evicted is not None and (gone.parent is not node or gone.place[0] != node.tokens):
+                if path:
+                    evicted(path, stays)
+                path = _path_to(node)
+            keep = max(0, node.tokens - (self.total_tokens - tokens))
+            keep -= keep % self._block_tokens
+            self.total_tokens -= node.tokens - keep
+            self.evicted_tokens += node.tokens - keep
+            stays = node.start + keep
+            if keep:
+                node.tokens = keep
+            else:
+                self._remove(node)
+                gone = node
+        if path and evicted is not None:
+            evicted(path, stays)
+
+    def clear(self) -> None:
+        """Forget everything, as memory that loses power does; what is pinned must be released first."""
+        if self.pinned_tokens:
+            raise SimulationError(f"{self.pinned_tokens} tokens are pinned: release the pins before clearing the memory")
+        self._root.children.clear()
+        self._order.clear()
+        self._nodes = 0
+        self.total_tokens = 0
+
+    # --- walks along a path ------------------------------------------------------------------------------------------
+
+    def _find(self, path: ContextPath) -> tuple[_Node, int, int]:
+        """The deepest node that holds some of `path`, its depth (segments), and the tokens held from the front."""
+        node = self._root
+        depth = tokens = offset = 0
+        for key, length in path:
+            child = node.children.get((offset, key))
+            if child is None:
+                break
+            node = child
+            depth += 1
+            if child.tokens < length:
+                return node, depth, tokens + child.tokens
+            tokens += length
+            offset = length
+        return node, depth, tokens
+
+    def _check_own(self, node: _Node, pin: Pin, path: ContextPath) -> None:
+        """The last segment that `pin` holds must be in `path`; those before it are the caller's word."""
+        depth = pin._depth
+        own = depth <= len(path) and node.place == (path[depth - 2][1] if depth > 1 else 0, path[depth - 1][0])
+        if not own or pin.tokens - node.start > path[depth - 1][1]:
+            raise SimulationError(
+                f"a pin can't grow to other content: it holds {pin.tokens} tokens, the last {pin.tokens - node.start} of them "
+                f"in segment {depth} with key {node.place[1]} at {node.place[0]} of the one before, and was given {path}"
+            )
+
+    def _extend(self, node: _Node, tokens: int) -> int:
+        more = tokens - node.tokens
+        node.tokens = tokens
+        if node.pins:
+            self.pinned_tokens += more
+        return more
+
+    def _hold(self, node: _Node) -> None:
+        node.pins += 1
+        while node.pins == 1:
+            self.pinned_tokens += node.tokens
+            node = node.parent
+            node.pins += 1
+
+    def _release(self, node: _Node) -> None:
+        node.pins -= 1
+        while not node.pins:
+            self.pinned_tokens -= node.tokens
+            node = node.parent
+            node.pins -= 1
+
+    # --- eviction ----------------------------------------------------------------------------------------------------
+
+    def _remove(self, node: _Node) -> None:
+        """Take out the node that is first in the order; its parent may follow it there."""
+        parent = node.parent
+        del parent.children[node.place]
+        self._nodes -= 1
+        parent.last_use = max(parent.last_use, node.last_use)
+        if parent.children or parent.pins:
+            heappop(self._order)
+        else:
+            heapreplace(self._order, (parent.last_use, parent))
+
+    def _forget_outdated(self) -> None:
+        self._order[:] = [entry for entry in self._order if not _is_outdated(*entry)]
+        heapify(self._order)
+
+
+def _is_outdated(last_use: int, node: _Node) -> bool:
+    return last_use != node.last_use or node.pins > 0 or bool(node.children)
+
+
+def _path_to(node: _Node) -> ContextPath:
+    segments = []
+    length = node.tokens
+    while node.parent is not node:
+        offset, key = node.place
+        segments.append((key, length))
+        node, length = node.parent, offset
+    return tuple(reversed(segments))
