@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 
 from twin.errors import InputError
+from twin.workload.agent_generator import AgentGenerator
 from twin.workload.arrivals import Poisson
 from twin.workload.formats import TRACE_FORMATS, check_trace, read_trace, recognise, trace_format, trace_formats
 from twin.workload.info import trace_info
 from twin.workload.intake import Intake
 from twin.workload.session import Call, Session
+from twin.workload.single_call import ChatGenerator
 from twin.workload.sources import GENERATORS
 from twin.workload.trace_rows import ReadLog
 
@@ -52,6 +54,7 @@ SAMPLES: dict[str, list[Session]] = {
     "sessions": [
         with_sub_agents(0, 0.0),
         Session(1, 3.5, "gold", [Call((), 0.0, 600, 5, 512, hash_ids=(4, 5))], warm_tokens=540),
+        Session(2, 4.5, "gold", [Call((), 0.0, 600, 5, system_tokens=256)], system_prompt=3),
     ],
 }
 
@@ -272,12 +275,15 @@ def test_sessions_bad_values(tmp_path: Path) -> None:
         return json.dumps({"session": 0, "arrival_s": 1.0, "tier": "", "calls": [call]})
 
     rows = [row(), row(after=[0]), row(input_tokens=0), row(wait_s=math.nan), row(shared_prefix_tokens=6), row(tool=1)]
+    rows += [row(system_tokens=6), row(hash_ids=[1, 2])]
     assert [line.split(": ", 1)[1] for line in problems(tmp_path / "s.jsonl", "\n".join(rows))] == [
         "calls.0.after: must be a list of calls before call 0",
         "calls.0.input_tokens: must be at least 1, not 0",
         "calls.0.wait_s: must be a finite number of seconds, not nan",
         "calls.0.shared_prefix_tokens: is more than the 5 input tokens",
         "calls.0.tool: must be true or false, not 1",
+        "calls.0.system_tokens: is more than the 5 input tokens",
+        "calls.0.hash_ids: has 2 hashes; 5 tokens are 1 blocks of 512",
     ]
 
 
@@ -297,6 +303,8 @@ def test_unknown_formats(tmp_path: Path) -> None:
         ("agent_csv", single(0, 0.0, (1, 2))),
         ("agent_csv", Session(0, 0.0, "", [Call((), 0.0, 5, 5)], warm_tokens=9)),
         ("agent_csv", Session(0, 0.0, "", [Call((), 0.0, 5, 5), Call((), 0.0, 5, 5)])),
+        ("agent_csv", Session(0, 0.0, "", [Call((), 0.0, 5, 5, system_tokens=3)], system_prompt=0)),
+        ("azure", Session(0, 0.0, "", [Call((), 0.0, 5, 5, system_tokens=3)], system_prompt=0)),
     ],
 )
 def test_what_a_format_cannot_hold_is_refused(name: str, session: Session) -> None:
@@ -316,6 +324,16 @@ def test_generated_sessions_survive_their_format(kind: str, name: str, tmp_path:
     read = list(read_trace(path))
     assert [session.arrival_s for session in read] == pytest.approx([session.arrival_s for session in sessions], abs=2e-7)
     assert [session.calls for session in read] == [session.calls for session in sessions]
+
+
+def test_shared_system_prompts_survive_the_form_that_has_them(tmp_path: Path) -> None:
+    intake = Intake(Poisson(0.1), seed=3, tiers={"": 1.0}, limit=40)
+    path = tmp_path / "trace"
+    for made in (AgentGenerator(intake, system_prompts=3), ChatGenerator(intake, system_prompt_tokens=700)):
+        sessions = list(made.sessions())
+        assert any(session.calls[0].system_tokens for session in sessions)
+        path.write_text(written("sessions", sessions))
+        assert list(read_trace(path)) == sessions
 
 
 def test_info_by_hand(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import islice, pairwise
 from pathlib import Path
 
@@ -141,6 +142,24 @@ def test_fixed() -> None:
         FixedGenerator(Intake(Poisson(6.0), 1, 1.0), input_tokens=0, output_tokens=1)
 
 
+def test_single_calls_may_begin_with_one_system_prompt() -> None:
+    (one,) = FixedGenerator(
+        Intake(Poisson(6.0), 1, limit=1), input_tokens=512, output_tokens=128, system_prompt_tokens=200
+    ).sessions()
+    assert one.calls == [Call((), 0.0, 512, 128, system_tokens=200)]
+    assert one.system_prompt == 0
+    intake = Intake(Poisson(6.0), 1, limit=300)
+    plain, begun = list(ChatGenerator(intake).sessions()), list(ChatGenerator(intake, system_prompt_tokens=900).sessions())
+    assert {session.system_prompt for session in plain} == {None}
+    for without, session in zip(plain, begun, strict=True):
+        (call,) = session.calls
+        assert (call.input_tokens, call.output_tokens) == (without.calls[0].input_tokens, without.calls[0].output_tokens)
+        assert call.system_tokens == min(900, call.input_tokens)
+        assert session.system_prompt == 0
+    with pytest.raises(InputError, match="-1 tokens"):
+        ChatGenerator(intake, system_prompt_tokens=-1)
+
+
 def test_chat_has_the_lengths_of_the_azure_trace() -> None:
     calls = [session.calls[0] for session in ChatGenerator(Intake(Poisson(5.0), 1, limit=20_000)).sessions()]
     for tokens, expected in (
@@ -219,6 +238,22 @@ def test_agent_sessions_are_the_same_each_time_and_whatever_the_arrivals() -> No
     assert one != list(agents(2, limit=300).sessions())
     faster = list(AgentGenerator(Intake(Gamma(50.0, 2.0), 1, tiers={"a": 0.5, "b": 0.5}, limit=300)).sessions())
     assert [session.calls for session in one] == [session.calls for session in faster]
+
+
+def test_system_prompts_are_dealt_out_and_change_nothing_else() -> None:
+    intake = Intake(Poisson(1.0), 1, limit=120)
+    own, shared = list(AgentGenerator(intake).sessions()), list(AgentGenerator(intake, system_prompts=5).sessions())
+    assert {session.system_prompt for session in own} == {None}
+    assert {call.system_tokens for session in own for call in session.calls} == {0}
+    assert {session.system_prompt for session in shared} == set(range(5))
+    for without, session in zip(own, shared, strict=True):
+        tokens = {call.system_tokens for call in session.calls if not call.agent and call.system_tokens < call.input_tokens}
+        assert len(tokens) <= 1, "one system prompt a session"
+        assert all(call.system_tokens == 0 for call in session.calls if call.agent), "sub-agents have their own"
+        assert [replace(call, system_tokens=0) for call in session.calls] == without.calls
+    assert any(call.system_tokens for session in shared for call in session.calls)
+    with pytest.raises(InputError, match="at least 1 system prompt"):
+        AgentGenerator(intake, system_prompts=0)
 
 
 def test_sub_agents_are_forked_and_joined() -> None:

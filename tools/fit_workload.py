@@ -1,4 +1,4 @@
-"""Fit the figures of twin/workload/data/ to traces: `python tools/fit_workload.py AGENTS_CSV AZURE_CSV`.
+"""Fit the figures of twin/workload/data/ to traces: `python tools/fit_workload.py AGENTS_CSV AZURE_CSV SERVEGEN_DIR`.
 
 Quantile knots are read off the traces; correlations within a session are the share of the variance of log values that lies
 between sessions. The two free numbers are stated where they stand.
@@ -6,6 +6,8 @@ between sessions. The two free numbers are stated where they stand.
 
 from __future__ import annotations
 
+import ast
+import json
 import sys
 from pathlib import Path
 
@@ -35,6 +37,11 @@ AGENT_SOURCE = (
 AZURE_SOURCE = (
     "fitted by tools/fit_workload.py to AzureLLMInferenceTrace_conv (19,366 chat requests) of Azure/AzurePublicDataset, "
     "CC-BY-4.0, Patel et al., Splitwise, ISCA 2024"
+)
+
+SERVEGEN_SOURCE = (
+    "fitted by tools/fit_workload.py to 24 of the 73 clients of a DeepSeek-R1 reasoning service in alibaba/ServeGen, Apache-2.0, "
+    "Xiang et al. 2025: their length distributions, pooled by their number of requests"
 )
 
 
@@ -142,6 +149,31 @@ def chat(path: Path) -> dict[str, object]:
     }
 
 
+def reasoning(folder: Path) -> dict[str, object]:
+    """Each client has a rate by ten minutes and distributions of lengths by six hours; both pooled by requests."""
+    pooled: dict[str, dict[int, float]] = {"input_tokens": {}, "output_tokens": {}}
+    for dataset in sorted(folder.glob("chunk-*-dataset.json")):
+        rates = pd.read_csv(dataset.with_name(dataset.name.replace("-dataset.json", "-trace.csv")), header=None)
+        windows = {int(start): text for start, text in json.loads(dataset.read_text()).items()}
+        for start, texts in windows.items():
+            end = min((later for later in windows if later > start), default=np.inf)
+            requests = float(rates.loc[(rates[0] >= start) & (rates[0] < end), 1].sum()) * 600.0
+            for name, pool in pooled.items():
+                for tokens, share in ast.literal_eval(texts[name] or "{}").items():
+                    pool[int(tokens)] = pool.get(int(tokens), 0.0) + share * requests
+    return {
+        "source": SERVEGEN_SOURCE,
+        "probabilities": PROBABILITIES,
+        "tables": {name: weighted_knots(pool) for name, pool in pooled.items()},
+    }
+
+
+def weighted_knots(weights: dict[int, float]) -> list[float]:
+    values = np.array(sorted(value for value, weight in weights.items() if weight > 0))
+    cumulated = np.cumsum([weights[value] for value in values])
+    return [float(values[min(np.searchsorted(cumulated, p * cumulated[-1]), len(values) - 1)]) for p in PROBABILITIES]
+
+
 def write(name: str, document: dict[str, object]) -> None:
     text = yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=128)
     (OUT / f"{name}.yaml").write_text(f"# Written by tools/fit_workload.py; do not edit by hand.\n{text}", encoding="utf-8")
@@ -150,3 +182,4 @@ def write(name: str, document: dict[str, object]) -> None:
 if __name__ == "__main__":
     write("agent_generator", agents(Path(sys.argv[1])))
     write("chat_generator", chat(Path(sys.argv[2])))
+    write("reasoning_generator", reasoning(Path(sys.argv[3])))

@@ -1,23 +1,25 @@
 """Requests and agent sessions: trace formats and their replay, generators, arrival processes."""
 
 from twin.workload.agent_generator import AgentGenerator, WarmStart
-from twin.workload.arrivals import ARRIVALS, Arrivals, Gamma, Poisson, Profile, read_profile
+from twin.workload.arrivals import ARRIVALS, Arrivals, AtOnce, Gamma, Poisson, Profile, read_profile
 from twin.workload.formats import TRACE_FORMATS, TraceFormat, check_trace, read_trace, trace_format, trace_formats
 from twin.workload.info import trace_info
 from twin.workload.intake import Intake
 from twin.workload.replay import TraceReplay, assign_arrivals
-from twin.workload.session import NO_ARRIVAL, Call, Session, SessionSource
-from twin.workload.single_call import ChatGenerator, FixedGenerator
+from twin.workload.session import HASH_BLOCK_TOKENS, NO_ARRIVAL, Call, Session, SessionSource
+from twin.workload.single_call import ChatGenerator, FixedGenerator, ReasoningGenerator
 from twin.workload.sources import GENERATORS
 from twin.workload.trace_rows import ReadLog
 
 __all__ = [
     "ARRIVALS",
     "GENERATORS",
+    "HASH_BLOCK_TOKENS",
     "NO_ARRIVAL",
     "TRACE_FORMATS",
     "AgentGenerator",
     "Arrivals",
+    "AtOnce",
     "Call",
     "ChatGenerator",
     "FixedGenerator",
@@ -26,6 +28,7 @@ __all__ = [
     "Poisson",
     "Profile",
     "ReadLog",
+    "ReasoningGenerator",
     "Session",
     "SessionSource",
     "TraceFormat",

@@ -51,12 +51,23 @@ class AgentGenerator:
     session is still under way when the run ends.
     """
 
-    def __init__(self, intake: Intake, *, warm_start: WarmStart | None = None, think_time_scale: float = 1.0):
+    def __init__(
+        self,
+        intake: Intake,
+        *,
+        warm_start: WarmStart | None = None,
+        think_time_scale: float = 1.0,
+        system_prompts: int | None = None,
+    ):
+        """`system_prompts`: how many different ones the sessions have among them; None: each its own."""
         if not (math.isfinite(think_time_scale) and think_time_scale > 0):
             raise InputError(f"the think time scale must be a positive number, not {think_time_scale!r}")
+        if system_prompts is not None and system_prompts < 1:
+            raise InputError(f"sessions have at least 1 system prompt among them, not {system_prompts}")
         self._intake = intake
         self._warm = warm_start
         self._scale = think_time_scale
+        self._prompts = system_prompts
         self._model = ShapeModel()
 
     @property
@@ -106,8 +117,10 @@ class AgentGenerator:
     def _session(self, entry_s: float, session_id: int, tier: str, skipped: int, timeline: Timeline) -> Session:
         shape = self._model.shape(stream(self._intake.seed, f"workload.agents.tokens.{session_id}"), timeline)
         keep = self._calls_that_matter(entry_s, skipped, timeline)
-        calls = shape.calls(skipped, keep, self._scale)
-        return Session(session_id, entry_s, tier, calls, _resident_tokens(shape, skipped))
+        # Sessions are numbered without regard to their prompts, so their numbers deal them out.
+        prompt = None if self._prompts is None else session_id % self._prompts
+        calls = shape.calls(skipped, keep, self._scale, 0 if prompt is None else shape.system_tokens)
+        return Session(session_id, entry_s, tier, calls, _resident_tokens(shape, skipped), prompt)
 
     def _calls_that_matter(self, entry_s: float, skipped: int, timeline: Timeline) -> int:
         if math.isinf(self._intake.horizon_s):

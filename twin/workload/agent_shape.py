@@ -50,9 +50,13 @@ class SessionShape:
     shared: list[int]
     #: Main call -> the sub-agents it forks.
     forks: dict[int, list[SubAgent]] = field(default_factory=dict)
+    system_tokens: int = 0
 
-    def calls(self, skipped: int, keep: int, wait_scale: float) -> list[Call]:
-        """The main calls from `skipped` up to `keep`, with the sub-agents they fork; the first is a root without a wait."""
+    def calls(self, skipped: int, keep: int, wait_scale: float, system_tokens: int = 0) -> list[Call]:
+        """The main calls from `skipped` up to `keep`, with the sub-agents they fork; the first is a root without a wait.
+
+        `system_tokens` of each main call's input are told as a system prompt that other sessions have as well.
+        """
         waits_s = (self.timeline.waits_s * wait_scale).tolist()
         human = self.timeline.human.tolist()
         calls: list[Call] = []
@@ -62,7 +66,8 @@ class SessionShape:
             root = i == skipped
             wait_s = 0.0 if root else waits_s[i]
             tool = not (root or human[i])
-            calls.append(Call(after, wait_s, self.inputs[i], self.outputs[i], self.shared[i], 0, 0, None, tool))
+            system = min(system_tokens, self.inputs[i])
+            calls.append(Call(after, wait_s, self.inputs[i], self.outputs[i], self.shared[i], 0, 0, None, tool, system))
             after = (main := len(calls) - 1,)
             for sub in self.forks.get(i, ()):
                 agent += 1
@@ -142,7 +147,7 @@ class ShapeModel:
         for i in np.flatnonzero(luck[1, 1:] < self._spawn_frac).tolist():
             if not timeline.human[i + 1]:
                 forks[i] = [self._sub_agent(rng) for _ in range(int(tables["sub_agents"].whole(rng.standard_normal())))]
-        return SessionShape(timeline, inputs, outputs.tolist(), shared, forks)
+        return SessionShape(timeline, inputs, outputs.tolist(), shared, forks, prefix)
 
     def _context(
         self, first: int, prefix: int, limit: int, added: list[list[int]], broken: list[bool], summaries: list[int]

@@ -18,7 +18,8 @@ _COLUMNS = (
 def write(file: TextIO, sessions: Iterable[Session]) -> None:
     """All of `sessions`, with their arrivals if the first has one; tiers are not kept.
 
-    InputError for what the format cannot hold: block hashes, a session under way, agents that are no chains forked by the main.
+    InputError for what the format cannot hold: block hashes, shared system prompts, a session under way, agents that are no
+    chains forked by the main.
     """
     with_arrival: bool | None = None
     for session in sessions:
@@ -34,6 +35,8 @@ def _lines(session: Session) -> list[str]:
     calls = session.calls
     if session.warm_tokens:
         raise _unfit(session, "it is under way (warm_tokens)")
+    if session.system_prompt is not None:
+        raise _unfit(session, "it shares a system prompt with others (system_prompt)")
     chains: dict[int, list[int]] = {}
     places = []
     for position, call in enumerate(calls):

@@ -6,7 +6,7 @@ import csv
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, repeat
 from pathlib import Path
 from typing import Protocol
 
@@ -44,6 +44,15 @@ def _until(end_s: float, start_s: float, gaps_s: Callable[[], Floats]) -> Iterat
                 return
             yield time_s
         last_s = times_s[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class AtOnce:
+    """Everything at the beginning: for a client that decides itself when to let the next one in."""
+
+    def times(self, rng: np.random.Generator, start_s: float, end_s: float) -> Iterator[float]:
+        """`start_s` without end."""
+        return repeat(start_s)
 
 
 @dataclass(frozen=True, slots=True)

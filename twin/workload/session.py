@@ -9,6 +9,9 @@ from typing import Protocol
 #: The arrival of a session whose trace records none; `assign_arrivals` replaces it before a replay.
 NO_ARRIVAL = float("nan")
 
+#: Tokens that a hash of a trace's block stands for, together with everything before it.
+HASH_BLOCK_TOKENS = 512
+
 
 @dataclass(slots=True)
 class Call:
@@ -31,6 +34,8 @@ class Call:
     #: Hashes of the input's blocks, where the trace has them: two inputs share a prefix as far as their hashes agree.
     hash_ids: tuple[int, ...] | None = None
     tool: bool = False
+    #: Leading tokens of the input that are the session's system prompt.
+    system_tokens: int = 0
 
 
 @dataclass(slots=True)
@@ -43,6 +48,8 @@ class Session:
     calls: list[Call] = field(default_factory=list)
     #: Context that caches hold when the session enters: it began before the run did.
     warm_tokens: int = 0
+    #: Number of the system prompt that it has in common with other sessions; None: its own.
+    system_prompt: int | None = None
 
     @property
     def sub_agents(self) -> int:

@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 from twin.workload.agent_generator import AgentGenerator
 from twin.workload.session import SessionSource
-from twin.workload.single_call import ChatGenerator, FixedGenerator
+from twin.workload.single_call import ChatGenerator, FixedGenerator, ReasoningGenerator
 
 #: Name -> generator; each takes an `Intake` first and its own settings by keyword.
 GENERATORS: dict[str, Callable[..., SessionSource]] = {
     "agents": AgentGenerator,
     "chat": ChatGenerator,
     "fixed": FixedGenerator,
+    "reasoning": ReasoningGenerator,
 }

@@ -58,6 +58,8 @@ def write(file: TextIO, sessions: Iterable[Session]) -> None:
     for session in sessions:
         if len(session.calls) != 1:
             raise InputError(f"session {session.session_id} has {len(session.calls)} calls: this format holds one a session")
+        if session.system_prompt is not None:
+            raise InputError(f"session {session.session_id} shares a system prompt with others: this format can't tell it")
         ticks = round(session.arrival_s * _TICKS_PER_S)
         try:
             stamp = (_EPOCH + timedelta(seconds=ticks // _TICKS_PER_S)).isoformat(" ")

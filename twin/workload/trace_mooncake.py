@@ -13,10 +13,9 @@ from typing import Any, TextIO
 
 from twin.errors import InputError
 from twin.workload.json_rows import JsonRows, count_of
-from twin.workload.session import Call, Session
+from twin.workload.session import HASH_BLOCK_TOKENS, Call, Session
 from twin.workload.trace_rows import BadRows, FieldError, ReadLog, open_trace
 
-BLOCK_TOKENS = 512
 #: Milliseconds since 1970 until far beyond any trace.
 _MOST_MS = 10**15
 _KEYS = ("timestamp", "input_length", "output_length", "hash_ids")
@@ -58,9 +57,11 @@ def _call(row: dict[str, Any], latest_s: float) -> tuple[float, Call]:
     hashes = row.get("hash_ids")
     if not isinstance(hashes, list) or not all(type(each) is int for each in hashes):
         raise FieldError("hash_ids", "must be a list of whole numbers")
-    blocks = -(-input_tokens // BLOCK_TOKENS)
+    blocks = -(-input_tokens // HASH_BLOCK_TOKENS)
     if len(hashes) != blocks:
-        raise FieldError("hash_ids", f"has {len(hashes)} hashes; {input_tokens} tokens are {blocks} blocks of {BLOCK_TOKENS}")
+        raise FieldError(
+            "hash_ids", f"has {len(hashes)} hashes; {input_tokens} tokens are {blocks} blocks of {HASH_BLOCK_TOKENS}"
+        )
     return arrival_s, Call((), 0.0, input_tokens, output_tokens, hash_ids=tuple(hashes))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from twin.workload.json_rows import JsonRows, count_of, seconds_of
-from twin.workload.session import NO_ARRIVAL, Call, Session
+from twin.workload.session import HASH_BLOCK_TOKENS, NO_ARRIVAL, Call, Session
 from twin.workload.trace_rows import MOST, BadRows, FieldError, ReadLog, open_trace
 
 
@@ -51,7 +51,8 @@ def _session(row: dict[str, Any], session_id: int) -> Session:
     if not isinstance(calls, list) or not calls:
         raise FieldError("calls", "must be a list of at least one call")
     warm_tokens = count_of(row, "warm_tokens", 0) if "warm_tokens" in row else 0
-    return Session(session_id, arrival_s, tier, [_call(each, i) for i, each in enumerate(calls)], warm_tokens)
+    prompt = count_of(row, "system_prompt", 0) if row.get("system_prompt") is not None else None
+    return Session(session_id, arrival_s, tier, [_call(each, i) for i, each in enumerate(calls)], warm_tokens, prompt)
 
 
 def _call(row: Any, position: int) -> Call:
@@ -68,8 +69,13 @@ def _call(row: Any, position: int) -> Call:
     counts = {
         key: count_of(row, key, least, f"{where}.{key}", most) for key, (least, most) in _COUNTS.items() if key in row or least
     }
-    if counts.get("shared_prefix_tokens", 0) > counts["input_tokens"]:
-        raise FieldError(f"{where}.shared_prefix_tokens", f"is more than the {counts['input_tokens']} input tokens")
+    blocks = -(-counts["input_tokens"] // HASH_BLOCK_TOKENS)
+    if hashes is not None and len(hashes) != blocks:
+        said = f"has {len(hashes)} hashes; {counts['input_tokens']} tokens are {blocks} blocks of {HASH_BLOCK_TOKENS}"
+        raise FieldError(f"{where}.hash_ids", said)
+    for part in ("shared_prefix_tokens", "system_tokens"):
+        if counts.get(part, 0) > counts["input_tokens"]:
+            raise FieldError(f"{where}.{part}", f"is more than the {counts['input_tokens']} input tokens")
     wait_s = seconds_of(row, "wait_s", f"{where}.wait_s")
     return Call(tuple(after), wait_s, **counts, hash_ids=None if hashes is None else tuple(hashes), tool=tool)
 
@@ -79,6 +85,7 @@ _COUNTS = {
     "input_tokens": (1, MOST),
     "output_tokens": (1, MOST),
     "shared_prefix_tokens": (0, MOST),
+    "system_tokens": (0, MOST),
     "agent": (0, MOST),
     "depth": (0, 2**15 - 1),
 }
@@ -89,6 +96,8 @@ def write(file: TextIO, sessions: Iterable[Session]) -> None:
     for session in sessions:
         arrival_s = None if math.isnan(session.arrival_s) else session.arrival_s
         row = {"session": session.session_id, "arrival_s": arrival_s, "tier": session.tier, "warm_tokens": session.warm_tokens}
+        if session.system_prompt is not None:
+            row["system_prompt"] = session.system_prompt
         file.write(json.dumps({**row, "calls": [_as_dict(call) for call in session.calls]}) + "\n")
 
 
