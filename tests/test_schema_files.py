@@ -73,7 +73,7 @@ def test_the_schema_refuses_what_an_editor_should_underline() -> None:
     good = yaml.safe_load(SCENARIO)
     assert not list(validator.iter_errors(good))
     assert not list(validator.iter_errors({**good, "topology": yaml.safe_load(TOPOLOGY)}))
-    for change in ({"nonsense": 1}, {"horizon": 5}, {"serving": {**good["serving"], "model": "gpt"}}, {"tiers": 3}):
+    for change in ({"nonsense": 1}, {"horizon": 5}, {"serving": {**good["serving"], "model": 3}}, {"tiers": 3}):
         assert list(validator.iter_errors({**good, **change})), change
     assert list(validator.iter_errors({"name": "x"}))
     partial = {

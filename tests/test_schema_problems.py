@@ -23,7 +23,7 @@ def problems(folder: Path, scenario: str = SCENARIO, topology: str = TOPOLOGY, *
     ("old", "new", "expected"),
     [
         ("horizon:", "horzon: 1 s\nhorizon:", "27:1: horzon: unknown key (did you mean 'horizon'?)"),
-        ("dp: 8", "dpp: 8", "19:21: serving.pools.0.parallelism.dpp: unknown key (did you mean 'dp'?)"),
+        ("dp: 8", "ddp: 8", "19:21: serving.pools.0.parallelism.ddp: unknown key (did you mean 'dp'?)"),
         ("horizon: 30 min\n", "", "1:1: horizon: is missing"),
         ("      instances: 18\n", "", "16:7: serving.pools.0.instances: is missing"),
         ("30 min", "1800", "27:1: horizon: the unit is missing: write 1800 with one, such as '30 min'"),
@@ -86,10 +86,54 @@ def problems(folder: Path, scenario: str = SCENARIO, topology: str = TOPOLOGY, *
         ("horizon:", "limits: [{value: x, min: 2, max: 1}]\nhorizon:", "27:21: limits.0.min: 2 is above the max of 1"),
         ("topology: topology.yaml", "topology: topolgy.yaml", "2:1: topology: no such file"),
         ("kind: agents", "kind: trace\n  trace: none.csv", "9:3: workload.trace: no such file: "),
-        ("dp: 8, ep: 8", "dp: 7", "19:7: serving.pools.0.parallelism: an instance of 7 GPUs (tp x dp) does not divide"),
-        ("dp: 8, ep: 8", "dp: 108", "19:7: serving.pools.0.parallelism: an instance of 108 GPUs (tp x dp) is no whole number of"),
+        (
+            "dp: 8, ep: 8",
+            "dp: 80",
+            "19:7: serving.pools.0.parallelism: an instance of 80 GPUs (tp x dp x pp) is no whole number",
+        ),
+        (
+            "dp: 8, ep: 8",
+            "dp: 12, pp: 9",
+            "19:7: serving.pools.0.parallelism: an instance of 108 GPUs (tp x dp x pp) is no",
+        ),
+        ("dp: 8, ep: 8", "pp: 62", "19:7: serving.pools.0.parallelism: pp 62 is more than the 61 layers of"),
+        (
+            "dp: 8, ep: 8",
+            "dp: 28, ep: 28",
+            "20:7: serving.pools.0.instances: 14 of 18 instances of 28 GPUs find no room in racks: its pools ask for 504 GPUs",
+        ),
         ("dp: 8, ep: 8", "dp: 1", "19:7: serving.pools.0.parallelism: deepseek_r1 in fp4 needs "),
         ("instances: 18", "instances: 19", "20:7: serving.pools.0.instances: 1 of 19 instances of 8 GPUs find no room in racks"),
+        (
+            "backend: trtllm",
+            "backend: trtllm\n  preemption: swap",
+            "15:3: serving.preemption: swap needs a tier to swap to: give `kv_cache.host`",
+        ),
+        (
+            "backend: trtllm",
+            "backend: trtllm\n  kv_cache: {storage: {capacity: 1 TB, bandwidth: 10 GB/s}}",
+            "15:14: serving.kv_cache.storage: lies below host memory: give `host` as well",
+        ),
+        (
+            "instances: 18",
+            "instances: 18\n      speculation: {draft_tokens: 17, acceptance: 80 %}",
+            "21:21: serving.pools.0.speculation.draft_tokens: 17 is out of range: it must be at most 16",
+        ),
+        (
+            "kind: agents",
+            "kind: agents\n  system_prompts: 0",
+            "9:3: workload.system_prompts: 0 is out of range: it must be at least 1",
+        ),
+        (
+            "kind: agents",
+            "kind: fixed\n  input_tokens: 512\n  output_tokens: 64\n  system_prompt_tokens: 512",
+            "11:3: workload.system_prompt_tokens: 512 must be less than the 512 input tokens of a request",
+        ),
+        (
+            "kind: agents",
+            "kind: chat\n  system_prompt_tokens: -1",
+            "9:3: workload.system_prompt_tokens: -1 is out of range: it must be at least 0",
+        ),
     ],
 )
 def test_one_problem_of_a_scenario(tmp_path: Path, old: str, new: str, expected: str) -> None:
@@ -194,6 +238,17 @@ def test_two_sites_need_to_be_told_apart(tmp_path: Path) -> None:
     assert "topology.yaml:21:5: sites.1.name: the name 'main' is taken by item 0; names must differ" in problems(
         tmp_path, topology=same
     )
+
+
+def test_instances_need_not_divide_a_scale_up_domain(tmp_path: Path) -> None:
+    """Ten instances of 7 GPUs in each of two domains of 72; pipeline stages count as well: 2 x 2 x 9 fit twice in a domain."""
+    load_scenario(write(tmp_path, spoiled(SCENARIO, ("dp: 8, ep: 8", "dp: 7, ep: 7"), ("instances: 18", "instances: 20"))))
+    found = problems(tmp_path, spoiled(SCENARIO, ("dp: 8, ep: 8", "dp: 7, ep: 7"), ("instances: 18", "instances: 21")))
+    assert len(found) == 1
+    assert "1 of 21 instances of 7 GPUs find no room in racks" in found[0]
+    pipe = ("dp: 8, ep: 8", "tp: 2, dp: 2, ep: 4, pp: 9")
+    load_scenario(write(tmp_path, spoiled(SCENARIO, pipe, ("instances: 18", "instances: 4"))))
+    assert "1 of 5 instances of 36 GPUs" in problems(tmp_path, spoiled(SCENARIO, pipe, ("instances: 18", "instances: 5")))[0]
 
 
 def test_pools_that_share_racks_are_placed_whole(tmp_path: Path) -> None:

@@ -118,4 +118,4 @@ def test_problems_of_swept_values_are_told_at_the_sweep(tmp_path: Path) -> None:
 
 def test_check_asks_for_files(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check"]) == 2
-    assert "name the scenario or topology files" in capsys.readouterr().err
+    assert "name the scenario, topology or catalogue files" in capsys.readouterr().err

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, Strict
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, Strict, ValidationInfo
 from pydantic_core import CoreSchema, core_schema
 
+from twin.catalog import Catalog, load_catalog
 from twin.errors import did_you_mean
 
 #: A name that may stand in paths, tables and file names.
@@ -39,31 +40,33 @@ class CatalogName:
     role: str | None = None
     marker: str | None = None
 
-    def names(self) -> tuple[str, ...]:
+    def names(self, catalog: Catalog) -> tuple[str, ...]:
         """The names that may stand here."""
-        from twin.catalog import load_catalog  # read when a file is checked, not when the models are imported
-
-        catalog = load_catalog()
-        names = catalog.names(self.kind)
-        marker = self.marker
+        names, marker = catalog.names(self.kind), self.marker
         return names if marker is None else tuple(name for name in names if marker in catalog.part(self.kind, name).values)
 
-    def check(self, name: str) -> str:
-        """The name itself. Raises ValueError with the nearest known one."""
-        names, spoken = self.names(), self.role or self.kind
+    def check(self, name: str, info: ValidationInfo) -> str:
+        """The name itself. Raises ValueError with the nearest known one.
+
+        The catalogue that holds comes with the validation's context, None if nobody can tell; without a context it is the
+        shipped one.
+        """
+        catalog = (info.context or {}).get("catalog", load_catalog())
+        if catalog is None:
+            return name
+        names, spoken = self.names(catalog), self.role or self.kind
         if name not in names:
-            known = name in CatalogName(self.kind).names()
-            wrong = f"{name!r} is no {spoken}" if known else f"unknown {spoken} {name!r}"
+            wrong = f"{name!r} is no {spoken}" if name in catalog.names(self.kind) else f"unknown {spoken} {name!r}"
             raise ValueError(wrong + did_you_mean(name, names))
         return name
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """A text, then the check."""
-        return core_schema.no_info_after_validator_function(self.check, handler(source))
+        return core_schema.with_info_after_validator_function(self.check, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        """The names, for an editor to offer."""
-        return {"type": "string", "enum": list(self.names())}
+        """The shipped names, for an editor to offer, and any other: it cannot know a scenario's own parts."""
+        return {"anyOf": [{"enum": list(self.names(load_catalog()))}, {"type": "string"}]}
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,65 +8,111 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from twin.catalog import Catalog, Part, load_catalog
+from twin.catalog import Catalog, Part
 from twin.errors import InputError, UnknownValueError
+from twin.schema.fields import Path
 from twin.schema.messages import Finding
+from twin.schema.own_parts import catalog_with
+from twin.schema.part_needs import lacking, rack_faults
 from twin.schema.run_consistency import run_consistency
-from twin.schema.scenario import Pool, Scenario
+from twin.schema.scenario import Scenario
+from twin.schema.serving import Pool
 from twin.schema.topology import RackGroup, Site, Topology
 from twin.units import format_si
 
-#: what the engine needs to know of a rack, of its GPU and of switches; a part that lacks one cannot be simulated.
-_RACK_KEYS = ("gpus", "scale_up_domain_gpus", "nodes", "other_idle_w", "other_busy_w", "rated_w", "liquid_heat_frac")
-_SWITCH_KEYS = ("port_bytes_per_s", "typical_w", "hop_latency_s")
-_GPU_KEYS = ("memory_bytes", "memory_bytes_per_s", "tdp_w", "idle_w", "nvlink_bytes_per_s", "nic_bytes_per_s")
-_UNKNOWN = "cannot be simulated: nobody has published"
 
-
-def topology_consistency(topology: Topology) -> Iterator[Finding]:
+def topology_consistency(topology: Topology, catalog: Catalog) -> Iterator[Finding]:
     """Parts whose values nobody has published, liquid loops that do not suit their racks, ratings that idle racks exceed."""
-    catalog = load_catalog()
     for s, site in enumerate(topology.sites):
-        switch = catalog.part("switch", site.fabric.switch)
-        unknown = [key for key in _SWITCH_KEYS if not switch.has(key)]
-        if unknown:
-            yield ("sites", s, "fabric", "switch"), f"switch {switch.name} {_UNKNOWN} {', '.join(unknown)}"
-        idle_w = 0.0
-        for g, group in enumerate(site.racks):
-            path = ("sites", s, "racks", g)
-            rack = catalog.part("rack", group.rack)
-            unknown = [key for key in _RACK_KEYS if not rack.has(key)]
-            gpu = catalog.part("gpu", rack.text("gpu"))
-            unknown += [f"{gpu.name} {key}" for key in _GPU_KEYS if not gpu.has(key)]
-            if unknown:
-                yield (*path, "rack"), f"rack {group.rack} {_UNKNOWN} {', '.join(unknown)}"
-                continue
-            idle_w += group.count * (gpu.number("idle_w") * rack.number("gpus") + rack.number("other_idle_w"))
-            if rack.number("liquid_heat_frac") > 0 and group.loop is None:
-                yield (*path, "loop"), f"is missing: rack {group.rack} gives heat to a liquid loop"
-            elif rack.number("liquid_heat_frac") == 0 and group.loop is not None:
-                yield (*path, "loop"), f"rack {group.rack} is air-cooled and takes no loop"
-        for element, carried_w, said in (
-            ("ups", idle_w, "its racks draw when idle"),
-            ("transformer", idle_w + site.fixed_load, "its racks and fixed load draw when idle"),
-        ):
-            rating_w = getattr(site.electrical, f"{element}_rating")
-            if rating_w < carried_w:
-                yield (
-                    ("sites", s, "electrical", f"{element}_rating"),
-                    f"{format_si(rating_w, 'W')} is less than the {format_si(carried_w, 'W')} that {said}",
-                )
+        for path, role, part in _named_parts(site, catalog):
+            if said := lacking(part, role):
+                yield ("sites", s, *path), said
+        yield from _racks(site, ("sites", s), catalog)
+
+
+def _named_parts(site: Site, catalog: Catalog) -> Iterator[tuple[Path, str, Part]]:
+    """Every part that the site names beside its racks: its key, its role and the part."""
+    fabric, cooling, electrical = site.fabric, site.cooling, site.electrical
+    yield ("fabric", "switch"), "switch", catalog.part("switch", fabric.switch)
+    yield ("fabric", "optic"), "optic", catalog.part("optic", fabric.optic)
+    for index, loop in enumerate(cooling.loops):
+        yield ("cooling", "loops", index, "cdu"), "cdu", catalog.part("cooling", loop.cdu)
+    for role in ("dry_cooler", "chiller", "air_handler"):
+        yield ("cooling", role), role, catalog.part("cooling", getattr(cooling, role))
+    for role in ("power_shelf", "ups", "transformer"):
+        yield ("electrical", role), role, catalog.part("electrical", getattr(electrical, role))
+    if site.battery is not None:
+        yield ("battery", "part"), "battery", catalog.part("battery", site.battery.part)
+
+
+def _racks(site: Site, at: Path, catalog: Catalog) -> Iterator[Finding]:
+    """Racks that cannot be simulated, their loops, and what they draw when idle against the ratings of the chain."""
+    idle_w = 0.0
+    for g, group in enumerate(site.racks):
+        path = (*at, "racks", g)
+        rack = catalog.part("rack", group.rack)
+        faults = list(rack_faults(rack, catalog))
+        if faults:
+            yield from (((*path, "rack"), fault) for fault in faults)
+            continue
+        gpu = catalog.part("gpu", rack.text("gpu"))
+        idle_w += group.count * (gpu.number("idle_w") * rack.number("gpus") + rack.number("other_idle_w"))
+        if rack.number("liquid_heat_frac") > 0 and group.loop is None:
+            yield (*path, "loop"), f"is missing: rack {group.rack} gives heat to a liquid loop"
+        elif rack.number("liquid_heat_frac") == 0 and group.loop is not None:
+            yield (*path, "loop"), f"rack {group.rack} is air-cooled and takes no loop"
+    for element, carried_w, said in (
+        ("ups", idle_w, "its racks draw when idle"),
+        ("transformer", idle_w + site.fixed_load, "its racks and fixed load draw when idle"),
+    ):
+        rating_w = getattr(site.electrical, f"{element}_rating")
+        if rating_w < carried_w:
+            yield (
+                (*at, "electrical", f"{element}_rating"),
+                f"{format_si(rating_w, 'W')} is less than the {format_si(carried_w, 'W')} that {said}",
+            )
 
 
 def scenario_consistency(scenario: Scenario) -> Iterator[Finding]:
     """All that does not fit in a scenario, its topology included."""
-    found = [(("topology", *path), message) for path, message in topology_consistency(scenario.topology)]
+    catalog = catalog_with(scenario.catalog)
+    found = [(("topology", *path), message) for path, message in topology_consistency(scenario.topology, catalog)]
     yield from found
+    for s, system in enumerate(scenario.pareto.systems if scenario.pareto is not None else ()):
+        path = ("pareto", "systems", s, "topology")
+        yield from (((*path, *place), message) for place, message in topology_consistency(system.topology, catalog))
+        if reason := not_one_system(system.topology):
+            yield path, reason
     yield from _represent(scenario)
+    shapeless = _shapeless(scenario, catalog)
+    if shapeless:
+        yield ("serving", "model"), shapeless
     if not found:  # a rack without numbers has no room to speak of
-        yield from _pools(scenario)
+        yield from _pools(scenario, catalog, shape_known=shapeless is None)
+        yield from _planner(scenario)
     yield from _events(scenario)
     yield from run_consistency(scenario)
+
+
+def _shapeless(scenario: Scenario, catalog: Catalog) -> str | None:
+    """What keeps the scenario's model from being simulated, whatever it runs on; None where nothing does."""
+    from twin import performance  # the models of files are read far more often than they are checked this deep
+
+    part = catalog.part("model", scenario.serving.model)
+    try:
+        part.number("context_tokens")
+        performance.check_windows(performance.ModelShape.from_part(part))
+    except (InputError, UnknownValueError) as error:
+        return str(error)
+    return None
+
+
+def not_one_system(topology: Topology) -> str | None:
+    """Why a topology is not one system to compare with others, which is one site with one kind of rack; None if it is."""
+    if len(topology.sites) > 1:
+        return f"has {len(topology.sites)} sites; a system to compare is one site"
+    kinds = {group.rack for group in topology.sites[0].racks}
+    return f"has several kinds of racks ({', '.join(sorted(kinds))}); a system to compare has one" if len(kinds) > 1 else None
 
 
 def _represent(scenario: Scenario) -> Iterator[Finding]:
@@ -78,8 +124,7 @@ def _represent(scenario: Scenario) -> Iterator[Finding]:
             )
 
 
-def _pools(scenario: Scenario) -> Iterator[Finding]:
-    catalog = load_catalog()
+def _pools(scenario: Scenario, catalog: Catalog, shape_known: bool) -> Iterator[Finding]:
     for site in scenario.topology.sites:
         there = [(p, pool) for p, pool in enumerate(scenario.serving.pools) if pool.site in (None, site.name)]
         placeable: dict[tuple[str, ...], list[tuple[int, Pool]]] = {}
@@ -93,44 +138,97 @@ def _pools(scenario: Scenario) -> Iterator[Finding]:
             if shared != {pool.racks}:
                 yield ("serving", "pools", p, "racks"), "pools that share a rack group must name the same groups"
                 continue
-            reason = _unfit(scenario, pool, catalog.part("rack", groups[0].rack), site, catalog)
-            if reason is None:
+            rack = catalog.part("rack", groups[0].rack)
+            wrong = list(_layout(pool, rack)) or list(_formats(scenario, rack, catalog))
+            if not wrong and shape_known:
+                wrong = list(_fit(scenario, pool, site, catalog))
+            for path, message in wrong:
+                yield ("serving", *(("pools", p) if path[0] in ("parallelism", "kv_blocks") else ()), *path), message
+            if not wrong:
                 placeable.setdefault(pool.racks, []).append((p, pool))
-            elif reason[0] == "kv_reserve":
-                yield ("serving", "kv_reserve"), reason[1]
-            else:
-                yield ("serving", "pools", p, "parallelism"), reason[1]
         for names, pools in placeable.items():
             yield from _room(pools, [group for group in site.racks if group.name in names], catalog)
 
 
-def _unfit(scenario: Scenario, pool: Pool, rack: Part, site: Site, catalog: Catalog) -> tuple[str, str] | None:
-    """What keeps an instance of the pool from running on the rack (its "parallelism" or the "kv_reserve") and why; or None."""
-    from twin import performance  # the models of files are read far more often than they are checked this deep
+def _planner(scenario: Scenario) -> Iterator[Finding]:
+    """Pools between which instances cannot move."""
+    if scenario.serving.planner is None:
+        return
+    path = ("serving", "planner")
+    for site in scenario.topology.sites:
+        there = [pool for pool in scenario.serving.pools if pool.site in (None, site.name)]
+        prefill, decode = ([pool for pool in there if pool.role == role] for role in ("prefill", "decode"))
+        if len(prefill) != 1 or len(decode) != 1:
+            counted = f"site {site.name} has {len(prefill)} and {len(decode)}"
+            yield path, f"moves instances between one prefill and one decode pool, and {counted}"
+            continue
+        (one,), (other,) = prefill, decode
+        gpus = (one.parallelism.gpus, other.parallelism.gpus)
+        if gpus[0] != gpus[1]:
+            yield (
+                path,
+                f"instances that move between {one.name} and {other.name} must have as many GPUs in both, not "
+                f"{gpus[0]} and {gpus[1]} (tp x dp x pp)",
+            )
+        racks = [{group.rack for group in site.racks if group.name in pool.racks} for pool in (one, other)]
+        if racks[0] != racks[1]:
+            kinds = " and ".join(", ".join(sorted(kinds)) for kinds in racks)
+            yield path, f"{one.name} and {other.name} must stand in one kind of rack to exchange instances, not in {kinds}"
 
-    key = "parallelism"
+
+def unfit(scenario: Scenario, pool: Pool, site: Site, catalog: Catalog) -> str | None:
+    """Why no instance of the pool can run on the racks that it names; None if it can. Its `racks` must be of one kind."""
+    rack = catalog.part("rack", next(group.rack for group in site.racks if group.name in pool.racks))
+    found = (*_layout(pool, rack), *_formats(scenario, rack, catalog)) or (*_fit(scenario, pool, site, catalog),)
+    return found[0][1] if found else None
+
+
+def _layout(pool: Pool, rack: Part) -> Iterator[Finding]:
+    """Whether an instance fits into one scale-up domain or fills whole ones."""
     domain, gpus = int(rack.number("scale_up_domain_gpus")), pool.parallelism.gpus
-    if gpus <= domain and domain % gpus:
-        return key, f"an instance of {gpus} GPUs (tp x dp) does not divide the scale-up domain of {domain} GPUs of {rack.name}"
     if gpus > domain and gpus % domain:
-        return (
-            key,
-            f"an instance of {gpus} GPUs (tp x dp) is no whole number of scale-up domains of {domain} GPUs of {rack.name}",
-        )
+        said = f"an instance of {gpus} GPUs (tp x dp x pp) is no whole number of scale-up domains of {domain} GPUs of {rack.name}"
+        yield ("parallelism",), said
+
+
+def _formats(scenario: Scenario, rack: Part, catalog: Catalog) -> Iterator[Finding]:
+    """Number formats that the rack's GPUs can neither compute with nor convert from."""
+    gpu = catalog.part("gpu", rack.text("gpu"))
+    for key, values, said in (("weights", "weight_formats", "weights"), ("kv", "kv_formats", "a KV cache")):
+        asked, can = getattr(scenario.serving.precision, key), gpu.texts(values)
+        if asked not in can:
+            why = gpu.values[values]
+            yield (
+                ("precision", key),
+                f"{gpu.name} cannot use {said} in {asked}, only in {', '.join(can)} ({why.note or why.source})",
+            )
+
+
+def _fit(scenario: Scenario, pool: Pool, site: Site, catalog: Catalog) -> Iterator[Finding]:
+    """What keeps an instance of the pool from running on its racks: backend, parallelism or memory, the first that does."""
+    # The models of files are read far more often than they are checked this deep.
+    from twin.performance import Coefficients
+    from twin.schema.instances import instance_of
+
     serving = scenario.serving
-    gpu, backend = catalog.part("gpu", rack.text("gpu")), catalog.part("backend", serving.backend)
+    path: Path = ("parallelism",)
     try:
-        shape = performance.ModelShape.from_part(catalog.part("model", serving.model))
-        precision = performance.Precision(serving.precision.weights, serving.precision.kv)
-        layout = performance.Parallelism(pool.parallelism.tp, pool.parallelism.dp, pool.parallelism.ep)
-        links = performance.interconnect_of(gpu, site.fabric.efficiency, domain)
-        performance.step_cost(shape, precision, layout, gpu, backend, links)
-        performance.kv_capacity_tokens(shape, precision, layout, gpu, 0.0)
-        key = "kv_reserve"  # without one it would fit
-        performance.kv_capacity_tokens(shape, precision, layout, gpu, serving.kv_reserve)
+        instance = instance_of(serving, pool, site, catalog)
+        path = ("backend",)
+        Coefficients.of(instance.backend, instance.gpu.text("generation"), serving.precision.weights)
+        path = ("parallelism",)
+        instance.cost()
+        instance.kv_capacity_tokens(0.0, pool.max_batched_tokens, pool.max_sequences)
+        path = ("kv_reserve",)  # without one it would fit
+        instance.kv_capacity_tokens(serving.kv_reserve, pool.max_batched_tokens, pool.max_sequences)
+        path = ("kv_blocks",)
+        if pool.kv_blocks is not None:
+            each, most = serving.kv_cache.block_tokens, instance.kv_capacity_tokens(0.0, 0, 0)
+            if pool.kv_blocks * each > most:
+                told = f"{pool.kv_blocks:,} blocks of {each} tokens"
+                yield path, f"{told} are more than the {most:,} tokens that memory holds beside the weights"
     except (InputError, UnknownValueError) as error:
-        return key, str(error)
-    return None
+        yield path, str(error)
 
 
 def _room(pools: list[tuple[int, Pool]], groups: list[RackGroup], catalog: Catalog) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""JSON Schema of scenario and topology files, for editors to complete and check them while they are written."""
+"""JSON Schema of scenario, topology and catalogue files, for editors to complete and check them while they are written."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from twin.schema.base import Model
+from twin.schema.own_parts import OwnParts
 from twin.schema.scenario import Scenario
 from twin.schema.topology import Topology
 
 #: file name -> the model that it describes.
-SCHEMAS: dict[str, type[Model]] = {"scenario.schema.json": Scenario, "topology.schema.json": Topology}
+SCHEMAS: dict[str, type[Model]] = {
+    "scenario.schema.json": Scenario,
+    "topology.schema.json": Topology,
+    "catalog.schema.json": OwnParts,
+}
 
 _REF = "#/$defs/"
 _PATH = {"type": "string", "description": "Path of a file, relative to this one."}
@@ -30,11 +35,14 @@ def json_schema(root: type[Model]) -> dict[str, Any]:
     if "TargetLevel" in definitions:
         spoken = definitions["TargetLevel"]["description"]
         definitions["TargetLevel"] = {"type": ["string", "number"], "description": spoken}
-    if "topology" in generated["properties"]:
-        whole = generated["properties"]["topology"]
-        generated["properties"]["topology"] = {"anyOf": [_PATH, {"$ref": f"{_REF}Topology"}], "description": whole["description"]}
+    for owner in definitions.values():
+        if "topology" in owner.get("properties", {}):
+            whole = owner["properties"]["topology"]["description"]
+            owner["properties"]["topology"] = {"anyOf": [_PATH, {"$ref": f"{_REF}Topology"}], "description": whole}
+    if "catalog" in generated["properties"]:
+        generated["properties"]["catalog"]["items"] = {"anyOf": [_PATH, {"$ref": f"{_REF}OwnParts"}]}
     partial = {f"{name}.partial": _partial(definition) for name, definition in definitions.items()}
-    for name in {root.__name__, "Topology"} & set(definitions):
+    for name in {root.__name__, "Topology", "OwnParts"} & set(definitions):
         base = {
             **_PATH,
             "description": "A file that this one is laid upon: what stands here replaces or extends what stands there.",

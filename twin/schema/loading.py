@@ -1,28 +1,30 @@
-"""Scenario and topology files to checked models: read, merged, overridden, validated, every problem reported at once."""
+"""Scenario, topology and catalogue files to checked models: read, merged, overridden, validated, all problems at once."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
+from twin.catalog import load_catalog
 from twin.errors import InputError, Problem
 from twin.schema.base import Model
 from twin.schema.consistency import scenario_consistency, topology_consistency
 from twin.schema.fields import Path, dotted, get
 from twin.schema.messages import Finding, findings
 from twin.schema.overrides import apply_overrides
+from twin.schema.own_parts import OwnParts, file_findings, names_known
 from twin.schema.references import scenario_references, topology_references
 from twin.schema.scenario import Scenario
 from twin.schema.source import Node, Place, places, plain, to_yaml
 from twin.schema.topology import Topology
-from twin.schema.tree import TreeReader, with_absolute_paths, with_value
+from twin.schema.tree import TreeReader, node_at, topology_owners, with_absolute_paths, with_value
 
 Source = str | os.PathLike[str] | Mapping[str, Any] | Model
 M = TypeVar("M", bound=Model)
@@ -32,9 +34,9 @@ M = TypeVar("M", bound=Model)
 class Loaded(Generic[M]):
     """A checked model with where it came from.
 
-    `resolved` is plain data (JSON-able) with every default written out, quantities with their units and the topology in its
-    place: dumped as YAML it loads again to an equal model. The data files that it names are absolute paths, so that it loads
-    from any folder of the same machine. `overrides` is the log, "key: old -> new".
+    `resolved` is plain data (JSON-able) with every default written out, quantities with their units, and the topology and
+    catalogue files in their places: dumped as YAML it loads again to an equal model. The data files that it names are
+    absolute paths, so that it loads from any folder of the same machine. `overrides` is the log, "key: old -> new".
     """
 
     model: M
@@ -86,6 +88,11 @@ class LoadedTopology(Loaded[Topology]):
 
 
 @dataclass(frozen=True)
+class LoadedParts(Loaded[OwnParts]):
+    """A checked catalogue file with where it came from."""
+
+
+@dataclass(frozen=True)
 class _Kind(Generic[M]):
     """What a file can hold, and how it is checked."""
 
@@ -95,7 +102,8 @@ class _Kind(Generic[M]):
 
 
 _SCENARIO = _Kind(Scenario, scenario_references, scenario_consistency)
-_TOPOLOGY = _Kind(Topology, topology_references, topology_consistency)
+_TOPOLOGY = _Kind(Topology, topology_references, lambda topology: topology_consistency(topology, load_catalog()))
+_PARTS = _Kind(OwnParts, file_findings, lambda parts: ())
 
 
 def load_scenario(source: Source, overrides: Mapping[str, object] | None = None, seed: int | None = None) -> LoadedScenario:
@@ -114,12 +122,16 @@ def load_topology(source: Source, overrides: Mapping[str, object] | None = None)
     return LoadedTopology(*_load(tree, reader, _TOPOLOGY, overrides, None))
 
 
-def load_any(source: Source, overrides: Mapping[str, object] | None = None) -> LoadedScenario | LoadedTopology:
-    """A scenario or a topology, told by its keys: `sites` at the top makes a topology. Raises InputError."""
+def load_any(source: Source, overrides: Mapping[str, object] | None = None) -> LoadedScenario | LoadedTopology | LoadedParts:
+    """A scenario, a topology or a catalogue file, told by its keys: `sites` at the top makes a topology, `kind` or `parts` a
+    catalogue file. Raises InputError."""
     tree, reader = _tree(source)
-    keys = tree.value if tree is not None else {}
-    if "sites" in keys and not {"topology", "serving", "workload"} & set(keys):
-        return LoadedTopology(*_load(tree, reader, _TOPOLOGY, overrides, None))
+    keys = set(tree.value) if tree is not None else set()
+    if not {"topology", "serving", "workload"} & keys:
+        if "sites" in keys:
+            return LoadedTopology(*_load(tree, reader, _TOPOLOGY, overrides, None))
+        if {"kind", "parts"} & keys:
+            return LoadedParts(*_load(tree, reader, _PARTS, overrides, None))
     return LoadedScenario(*_load(tree, reader, _SCENARIO, overrides, None))
 
 
@@ -135,7 +147,7 @@ def _load(
     problems = reader.problems
     if tree is None:
         raise InputError(problems)
-    tree, log = apply_overrides(tree, overrides or {}, kind.root, reader.put_topology_in_place, problems)
+    tree, log = apply_overrides(tree, overrides or {}, kind.root, reader.put_files_in_place, problems)
     if seed is not None:
         tree = with_value(tree, ("seed",), Node(seed, Place("<--seed>")))
     tree = with_absolute_paths(tree)
@@ -151,29 +163,44 @@ def _validated(kind: _Kind[M], data: dict[str, Any]) -> tuple[M | None, list[Fin
     """The model, or None, and everything wrong with the data. Sizes are checked when all else is well."""
     wrong = list(kind.references(data))
     try:
-        model = kind.root.model_validate(data)
+        model = kind.root.model_validate(data, context={"catalog": names_known(data)})
     except ValidationError as error:
         return None, [*findings(error, kind.root, data), *wrong]
     return model, wrong or list(kind.consistency(model))
 
 
 def _placed(found: Iterable[Finding], tree: Node) -> list[Problem]:
-    """Findings with the place of their key, or of the nearest key above it; in a topology's own file, with its own path."""
+    """Findings with the place of their key, or of the nearest key above it; in a file that the main one names, with the path
+    inside that file."""
     where = dict(places(tree))
     main = where[()].file
-    topology = tree.value["topology"].value if "topology" in tree.value else None
-    unread = isinstance(topology, str) or (isinstance(topology, dict) and "extends" in topology)  # and that has been said
+    topologies = [(*owner, "topology") for owner in topology_owners(tree)]
     problems = []
     for path, message in found:
-        if unread and path[:1] == ("topology",):
+        root = _root_of_file(path, topologies)
+        if root and _unread(node_at(tree, root)):
             continue
         near = path
         while near not in where:
             near = near[:-1]
         place = where[near]
-        own = path[:1] == ("topology",) and place.file not in (main, "<--set>") and where[("topology",)].file != place.file
-        problems.append(place.problem(dotted(path[1:] if own else path), message))
+        own = root and place.file not in (main, "<--set>") and where[root].file != place.file
+        problems.append(place.problem(dotted(path[len(root) :] if own else path), message))
     return problems
+
+
+def _root_of_file(path: Path, topologies: Sequence[Path]) -> Path:
+    """The key whose value is the content of another file, if `path` leads there: a `topology`, or an item of `catalog`."""
+    for root in topologies:
+        if path[: len(root)] == root:
+            return root
+    return path[:2] if path[:1] == ("catalog",) and len(path) > 1 else ()
+
+
+def _unread(content: Node | None) -> bool:
+    """Whether a file stands there that could not be read, which has been said."""
+    value = None if content is None else content.value
+    return isinstance(value, str) or (isinstance(value, dict) and "extends" in value)
 
 
 def _ordered(problems: list[Problem]) -> list[Problem]:
@@ -184,7 +211,9 @@ def _ordered(problems: list[Problem]) -> list[Problem]:
 
 def _data_files(data: dict[str, Any]) -> tuple[str, ...]:
     paths: list[Path] = [("workload", "trace")]
-    for prefix in (("topology", "sites"), ("sites",)):
+    systems = get(data, ("pareto", "systems"))
+    owners: list[Path] = [("pareto", "systems", index) for index in range(len(systems) if isinstance(systems, list) else 0)]
+    for prefix in (("topology", "sites"), ("sites",), *((*owner, "topology", "sites") for owner in owners)):
         paths += [(*prefix, index, "climate", "weather") for index in range(len(get(data, prefix) or ()))]
     return tuple(dict.fromkeys(file for path in paths if isinstance(file := get(data, path), str)))
 

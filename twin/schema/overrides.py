@@ -27,7 +27,7 @@ def apply_overrides(
     tree: Node,
     overrides: Mapping[str, object],
     root: type[BaseModel],
-    put_topology_in_place: Callable[[Node], Node],
+    put_files_in_place: Callable[[Node], Node],
     problems: list[Problem],
 ) -> tuple[Node, tuple[str, ...]]:
     """The tree with the overrides applied in order, and their log. A text is read as YAML, so "2", "80 %" and "[1, 2]" all work.
@@ -47,8 +47,8 @@ def apply_overrides(
         before = _text(plain(old)) if old is not None else default_text(root, path, plain(tree))
         log.append(f"{dotted(path)}: {before} -> {_text(plain(node))}")
         tree = with_value(tree, path, node)
-        if path == ("topology",):
-            tree = put_topology_in_place(tree)
+        if path[0] in ("topology", "pareto", "catalog"):
+            tree = put_files_in_place(tree)
     return tree, tuple(log)
 
 

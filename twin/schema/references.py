@@ -12,6 +12,7 @@ from typing import Any
 from twin.errors import did_you_mean
 from twin.schema.fields import Path, get
 from twin.schema.messages import Finding
+from twin.schema.own_parts import own_parts_findings
 
 
 def scenario_references(data: dict[str, Any]) -> Iterator[Finding]:
@@ -20,12 +21,17 @@ def scenario_references(data: dict[str, Any]) -> Iterator[Finding]:
     yield from _differ(data, ("tiers",))
     yield from _differ(data, ("serving", "pools"))
     yield from _differ(data, ("grid", "events"))
+    yield from _differ(data, ("pareto", "systems"))
+    for path, system in _items(data, ("pareto", "systems")):
+        if isinstance(system.get("topology"), dict):
+            yield from topology_references(data, (*path, "topology"))
     if isinstance(data.get("topology"), dict):
         yield from topology_references(data, ("topology",))
         yield from _pools(data, sites)
         yield from _events(data, sites)
     yield from _tiers(data)
     yield from _file(data, ("workload", "trace"))
+    yield from own_parts_findings(data)
 
 
 def topology_references(data: dict[str, Any], prefix: Path = ()) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from twin.errors import InputError, did_you_mean
 from twin.schema.messages import Finding
 from twin.schema.scenario import Scenario
-from twin.schema.workload import ProfileArrivals, TraceWorkload
+from twin.schema.workload import AgentWorkload, ClosedLoopArrivals, ProfileArrivals, TraceWorkload
 
 #: Most rows of a table of time series: a year of minutes for each of twenty sites.
 MOST_ROWS = 10_000_000
@@ -24,6 +24,7 @@ def run_consistency(scenario: Scenario) -> Iterator[Finding]:
     """All that does not fit the run."""
     yield from _records(scenario)
     yield from _profile(scenario)
+    yield from _closed_loop(scenario)
     yield from _trace(scenario)
     yield from _limits(scenario)
 
@@ -51,6 +52,17 @@ def _profile(scenario: Scenario) -> Iterator[Finding]:
     if isinstance(arrivals, ProfileArrivals) and arrivals.profile[-1].time < scenario.horizon:
         end = arrivals.profile[-1].time
         yield ("workload", "arrivals", "profile"), f"ends at {end:g} s, before the run's {scenario.horizon:g} s"
+
+
+def _closed_loop(scenario: Scenario) -> Iterator[Finding]:
+    work = scenario.workload
+    if not isinstance(work.arrivals, ClosedLoopArrivals):
+        return
+    if work.arrivals.concurrency < scenario.represent:
+        path = ("workload", "arrivals", "concurrency")
+        yield path, f"{work.arrivals.concurrency} sessions cannot stand for groups of `represent: {scenario.represent}`"
+    if isinstance(work, AgentWorkload) and work.warm_start:
+        yield ("workload", "warm_start"), "must be false in a closed loop, in which every session begins in the run"
 
 
 def _trace(scenario: Scenario) -> Iterator[Finding]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, JsonValue, WithJsonSchema, model_serializer, model_validator
+from pydantic import BeforeValidator, Field, JsonValue, model_serializer, model_validator
 
-from twin.schema.base import CatalogName, Count, FieldError, Model, Name, PluginName
+from twin.schema.base import Count, FieldError, Model, Name, PluginName
+from twin.schema.own_parts import OwnParts
+from twin.schema.pareto import Pareto
 from twin.schema.quantities import (
     EnergyPrice,
-    FractionBelowOne,
     NonNegativeTime,
     Number,
     PositiveFraction,
@@ -17,97 +18,12 @@ from twin.schema.quantities import (
     UnitFraction,
     quantity_text,
 )
+from twin.schema.serving import Serving
 from twin.schema.topology import Topology
 from twin.schema.workload import Tier, Workload
 from twin.units import UnitError, parse_quantity
 
-ModelName = Annotated[str, CatalogName("model")]
-BackendName = Annotated[str, CatalogName("backend")]
-RouterName = Annotated[str, PluginName("twin.routers", "router", ("least_loaded", "kv_affinity"))]
 PolicyName = Annotated[str, PluginName("twin.policies", "policy", ("none", "uniform_cap", "ladder"))]
-
-
-class Parallelism(Model):
-    """How one engine instance spreads over GPUs: attention over tp x dp, experts over ep groups."""
-
-    tp: Count = 1
-    """Tensor-parallel ranks of the attention (and dense) layers."""
-    dp: Count = 1
-    """Data-parallel attention ranks; each holds the KV of its own sequences."""
-    ep: Count = 1
-    """Expert-parallel ranks; must divide tp x dp."""
-
-    @property
-    def gpus(self) -> int:
-        """GPUs of one instance."""
-        return self.tp * self.dp
-
-    @model_validator(mode="after")
-    def _ep_divides(self) -> Self:
-        if self.gpus % self.ep:
-            raise FieldError("ep", f"ep {self.ep} does not divide the {self.gpus} GPUs of tp {self.tp} x dp {self.dp}")
-        return self
-
-
-def _one_or_more(value: object) -> object:
-    return (value,) if isinstance(value, str) else value
-
-
-RackNames = Annotated[
-    tuple[Name, ...],
-    Field(min_length=1),
-    BeforeValidator(_one_or_more),
-    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}),
-]
-
-
-class Pool(Model):
-    """Identical engine instances of one role."""
-
-    name: Name
-    """Name in tables."""
-    role: Literal["aggregated", "prefill", "decode"]
-    """`aggregated` does both phases; `prefill` hands the KV cache to a `decode` pool of the same site."""
-    site: Name | None = None
-    """Site of the instances; may be left out where there is one site."""
-    racks: RackNames
-    """Rack group, or list of rack groups of one kind of rack, over which the instances are spread."""
-    parallelism: Parallelism
-    """GPUs of one instance and how they share the model."""
-    instances: Count
-    """How many instances in all."""
-    max_sequences: Count = 256
-    """Sequences that may be decoded at once by one instance."""
-    max_batched_tokens: Count = 8192
-    """Tokens (decoding sequences + new prompt tokens) of one step: the chunk size of prefill."""
-    scheduling: Literal["chunked", "prefill_first"] = "chunked"
-    """`chunked` mixes prompt chunks into decode steps; `prefill_first` lets prompts go before decoding."""
-
-
-class Precision(Model):
-    """Number formats of what is kept in memory."""
-
-    weights: Literal["bf16", "fp8", "fp4"]
-    """Format of the weights and of the matrix products."""
-    kv: Literal["bf16", "fp8"] = "fp8"
-    """Format of the KV cache."""
-
-
-class Serving(Model):
-    """The model, the engine and its instances."""
-
-    model: ModelName
-    """Model of the catalogue."""
-    precision: Precision
-    """Number formats."""
-    backend: BackendName
-    """Serving engine of the catalogue, whose fitted coefficients are used."""
-    pools: tuple[Pool, ...] = Field(min_length=1)
-    """Pools of instances."""
-    router: RouterName = "kv_affinity"
-    """Router plug-in: `least_loaded` or `kv_affinity`."""
-    kv_reserve: FractionBelowOne = 0.1
-    """Share of GPU memory kept for activations, graphs and fragmentation."""
 
 
 class Control(Model):
@@ -235,6 +151,9 @@ class Scenario(Model):
     """What it shows, in a sentence."""
     topology: Topology
     """The factory: a path to a topology file, replaced by its content on loading."""
+    catalog: tuple[OwnParts, ...] = ()
+    """Paths of catalogue files with parts of your own, replaced by their content on loading; every name of the scenario and its
+    topology may be one of theirs."""
     tiers: tuple[Tier, ...] = Field(min_length=1)
     """Classes of service, most important first."""
     workload: Workload
@@ -255,3 +174,5 @@ class Scenario(Model):
     """Seed of every random stream."""
     represent: Count = 1
     """One simulated instance and request stands for this many."""
+    pareto: Pareto | None = None
+    """What `twin pareto` tries; a run does not ask for it."""

@@ -1,4 +1,5 @@
-"""A scenario or topology file with everything it draws in: `extends:` merged, the topology put in place, paths made absolute.
+"""A scenario or topology file with everything it draws in: `extends:` merged, the topology and catalogue files put in place,
+paths made absolute.
 
 Merging an extending file into its base: mappings merge key by key; lists whose items all have a `name` merge item by item (new
 names go to the end); everything else, other lists included, is replaced, and `key:` with nothing behind it takes a value away. A
@@ -13,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from twin.errors import Problem, did_you_mean
+from twin.schema.fields import dotted
 from twin.schema.source import Node, Place, from_plain, read_file
 
 #: mappings that are one of several kinds, and the key that tells which.
@@ -32,9 +34,9 @@ class TreeReader:
             return self._complete(from_plain(source, Place("<scenario>")), ())
         return self._read(os.fspath(source), ())
 
-    def put_topology_in_place(self, tree: Node) -> Node:
-        """`topology: FILE` replaced by the content of the file. A topology that cannot be read stays as it was."""
-        return self._put_topology_in_place(tree, ())
+    def put_files_in_place(self, tree: Node) -> Node:
+        """Each `topology: FILE` and `catalog: [FILE]` replaced by the files' contents. What cannot be read stays as it was."""
+        return self._put_catalog_in_place(self._put_topologies_in_place(tree, ()), ())
 
     def _read(self, file: str, stack: tuple[str, ...]) -> Node | None:
         node, digest = read_file(file, self.problems)
@@ -43,28 +45,38 @@ class TreeReader:
         return None if node is None else self._complete(node, (*stack, os.path.realpath(file)))
 
     def _complete(self, node: Node, stack: tuple[str, ...]) -> Node | None:
-        """`node` merged into what it extends, its topology in place. `stack` holds the files being read, outermost first."""
+        """`node` merged into what it extends, files put in place. `stack` holds the files being read, outermost first."""
         if "extends" in node.value:
             own = Node({key: child for key, child in node.value.items() if key != "extends"}, node.place)
             base = self._referred(node.value["extends"], "extends", stack)
             if base is None:
                 return None
             node = merge(base, own)
-        return self._put_topology_in_place(node, stack)
+        return self._put_catalog_in_place(self._put_topologies_in_place(node, stack), stack)
 
-    def _put_topology_in_place(self, tree: Node, stack: tuple[str, ...]) -> Node:
-        topology = tree.value.get("topology")
-        if topology is None:
+    def _put_topologies_in_place(self, tree: Node, stack: tuple[str, ...]) -> Node:
+        for owner in topology_owners(tree):
+            path = (*owner, "topology")
+            topology = node_at(tree, path)
+            assert topology is not None
+            tree = with_value(tree, path, self._in_place(topology, dotted(path), stack))
+        return tree
+
+    def _put_catalog_in_place(self, tree: Node, stack: tuple[str, ...]) -> Node:
+        files = tree.value.get("catalog")
+        if files is None or not isinstance(files.value, list):
             return tree
-        if isinstance(topology.value, str):
-            content = self._referred(topology, "topology", stack)
-        elif isinstance(topology.value, dict) and "extends" in topology.value:
-            content = self._complete(topology, stack)
-        else:
-            return tree
-        if content is None:
-            return tree
-        return Node({**tree.value, "topology": Node(content.value, topology.place)}, tree.place)
+        items = [self._in_place(item, f"catalog.{index}", stack) for index, item in enumerate(files.value)]
+        return with_value(tree, ("catalog",), Node(items, files.place))
+
+    def _in_place(self, node: Node, key: str, stack: tuple[str, ...]) -> Node:
+        """The content of the file that `node` names, or `node` merged into what it extends; itself where that cannot be read."""
+        content = None
+        if isinstance(node.value, str):
+            content = self._referred(node, key, stack)
+        elif isinstance(node.value, dict) and "extends" in node.value:
+            content = self._complete(node, stack)
+        return node if content is None else Node(content.value, node.place)
 
     def _referred(self, node: Node, key: str, stack: tuple[str, ...]) -> Node | None:
         """The tree of the file that `node` names, read relative to the file in which it stands."""
@@ -126,20 +138,30 @@ def _merged_items(base: list[Node], names: list[str], over: list[Node], own_name
     return items
 
 
+def topology_owners(tree: Node) -> list[tuple[str | int, ...]]:
+    """Paths of the mappings in the tree that have a `topology`: the scenario itself, and systems of its `pareto` study."""
+    systems = node_at(tree, ("pareto", "systems"))
+    count = len(systems.value) if systems is not None and isinstance(systems.value, list) else 0
+    paths: list[tuple[str | int, ...]] = [(), *(("pareto", "systems", index) for index in range(count))]
+    nodes = [(path, node_at(tree, path)) for path in paths]
+    return [path for path, node in nodes if node is not None and isinstance(node.value, dict) and "topology" in node.value]
+
+
 def with_absolute_paths(tree: Node) -> Node:
     """The tree with the data files that it names (trace, weather) as absolute paths, each from the file in which it stands."""
     tree = _replace(tree, ("workload", "trace"))
-    for prefix in (("topology", "sites"), ("sites",)):
-        sites = _at(tree, prefix)
+    for prefix in (*((*owner, "topology", "sites") for owner in topology_owners(tree)), ("sites",)):
+        sites = node_at(tree, prefix)
         if sites is not None and isinstance(sites.value, list):
             for index in range(len(sites.value)):
                 tree = _replace(tree, (*prefix, index, "climate", "weather"))
     return tree
 
 
-def _at(node: Node, path: tuple[str | int, ...]) -> Node | None:
+def node_at(node: Node, path: tuple[str | int, ...]) -> Node | None:
+    """The node at `path`, None where there is none."""
     for step in path:
-        if isinstance(step, int) and isinstance(node.value, list):
+        if isinstance(step, int) and isinstance(node.value, list) and step < len(node.value):
             node = node.value[step]
         elif isinstance(node.value, dict) and step in node.value:
             node = node.value[str(step)]
@@ -149,7 +171,7 @@ def _at(node: Node, path: tuple[str | int, ...]) -> Node | None:
 
 
 def _replace(tree: Node, path: tuple[str | int, ...]) -> Node:
-    node = _at(tree, path)
+    node = node_at(tree, path)
     if node is None or not isinstance(node.value, str) or not node.value:
         return tree
     absolute = os.path.abspath(node.place.folder / os.path.expanduser(node.value))
