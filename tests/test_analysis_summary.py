@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthetic_run import SMALL_REQUESTS, power_row, request_row, small_totals, write_busy_run, write_small_run
+from synthetic_run import SMALL_REQUESTS, lost, power_row, request_row, small_totals, write_busy_run, write_small_run
 
-from twin.analysis import GridEventRecord, TierObjectives, summarise
+from twin.analysis import GridEventRecord, PoolTime, TierObjectives, summarise
 from twin.analysis.peak import peak
 from twin.analysis.service import Requests, distribution
 from twin.analysis.summary import sampling_error_frac
+from twin.analysis.totals import LOSSES
 from twin.errors import InputError
 from twin.recording import RunDirectory
 
@@ -73,11 +74,14 @@ def test_quantiles_are_exact(summary: dict[str, Any]) -> None:
 
 
 def test_a_measure_without_values_is_null(tmp_path: Path) -> None:
-    totals = small_totals(tiers=small_totals().tiers | {"idle": TierObjectives()}, gpu_busy_s=0.0)
+    nothing = PoolTime(8, 320.0, 0.0, lost(idle=320.0), 0.0, 0.0)
+    totals = small_totals(tiers=small_totals().tiers | {"idle": TierObjectives()}, pools={"all": nothing})
     idle = write_small_run(tmp_path / "run", totals)
     assert idle["service"]["tiers"]["idle"]["ttft_s"] == {"mean": None, "p50": None, "p90": None, "p99": None}
     assert idle["service"]["tiers"]["idle"]["slo_attainment_frac"] is None
-    assert idle["hardware"] == {"gpus": 8, "gpu_busy_frac": 0.0, "speed_of_light_frac": None}
+    assert idle["hardware"]["gpu_busy_frac"] == 0.0
+    assert idle["hardware"]["speed_of_light_frac"] == 0.0
+    assert idle["hardware"]["bound_output_tokens_per_s"] is None
     assert "NaN" not in (tmp_path / "run" / "summary.json").read_text()
 
 
@@ -88,7 +92,24 @@ def test_energy_hardware_and_money(summary: dict[str, Any]) -> None:
     assert energy["output_tokens_per_j"] == pytest.approx(240 / 1000)
     assert energy["output_tokens_per_s_per_mw"] == pytest.approx(240_000)
     assert energy["sites"]["main"]["utility_j"] == 1000.0
-    assert summary["hardware"] == {"gpus": 8, "gpu_busy_frac": 0.5, "speed_of_light_frac": 0.25}
+    hardware = summary["hardware"]
+    pools = hardware.pop("pools")
+    shares = {"network": 1 / 16, "launches": 1 / 16, "memory": 1 / 16, "batching": 1 / 16, "idle": 0.5}
+    assert hardware.pop("lost_frac") == pytest.approx(dict.fromkeys(LOSSES, 0.0) | shares)
+    assert hardware == pytest.approx(
+        {
+            "gpus": 8,
+            "gpu_busy_frac": 0.5,
+            "speed_of_light_frac": 0.25,
+            "output_tokens_per_s": 6.0,
+            "bound_output_tokens_per_s": 24.0,
+            "prompt_tokens_per_s": 25.0,
+            "bound_prompt_tokens_per_s": 100.0,
+        }
+    )
+    assert {name: pool["speed_of_light_frac"] for name, pool in pools.items()} == {"prefill": 0.125, "decode": 0.375}
+    for pool in pools.values():
+        assert pool["speed_of_light_frac"] + sum(pool["lost_frac"].values()) == pytest.approx(1.0)
     chat_usd = (44 * 10 + 400 * 1) * 1e-6 * 2
     assert summary["economics"] == pytest.approx(
         {"revenue_usd": chat_usd, "energy_cost_usd": 1.0, "usd_per_million_output_tokens": 1e6 / 240}

@@ -10,6 +10,9 @@ from engine_parts import COST, Site, Wire, request, worker
 from twin.errors import SimulationError
 from twin.serving.router import kv_affinity
 
+#: Keys of content: of a session's own, of another's, of a system prompt that sessions share (twin/engine/session_paths.py).
+OWN, OTHER, SYSTEM = 28, 32, 2
+
 
 def _split(wire: Wire | None = None) -> Site:
     return Site(worker("p-0", "prefill"), worker("d-0", "decode"), worker("d-1", "decode"), wire=wire)
@@ -33,7 +36,7 @@ def test_the_prompts_room_is_held_until_the_transfer_is_done() -> None:
     seen: list[tuple[int, int]] = []
     site.at(0.0, site.door.accept, request(0))
     for time_s in (0.5, 1.2, 1.55, 2.0):
-        site.at(time_s, lambda: seen.append((prefill.pinned_tokens, decode.pinned_tokens > 0)))
+        site.at(time_s, lambda: seen.append((prefill.memory.pinned_tokens, decode.memory.pinned_tokens > 0)))
     site.run()
     assert seen == [(1000, False), (1000, True), (0, True), (0, False)]
 
@@ -143,10 +146,10 @@ def test_releasing_what_is_not_held_does_nothing() -> None:
 
 def test_a_context_goes_home() -> None:
     site = Site(worker("w-0"), worker("w-1"), router=kv_affinity)
-    first = request(0, cache_key=7, keep_cache=True)
+    first = request(0, path=((OWN, 1_000),), keep_cache=True)
     site.at(0.0, site.door.accept, request(9, 500, 2))  # keeps w-0 busy, so that the context starts on w-1
     site.at(0.1, site.door.accept, first)
-    again = request(1, 1_200, 11, cache_key=7, shared_prefix_tokens=1_010)
+    again = request(1, 1_200, 11, path=((OWN, 1_200),), shared_prefix_tokens=1_010)
     site.at(10.0, site.door.accept, again)
     site.run()
     assert first.prefill_worker == again.prefill_worker == "w-1"
@@ -156,17 +159,42 @@ def test_a_context_goes_home() -> None:
 def test_a_forgotten_context_has_no_home() -> None:
     site = Site(worker("w-0"), worker("w-1"), router=kv_affinity)
     site.at(0.0, site.door.accept, request(9, 500, 2))
-    site.at(0.1, site.door.accept, request(0, cache_key=7, keep_cache=True))
-    site.at(9.0, site.door.forget, 7)
-    again = request(1, 1_200, 11, cache_key=7, shared_prefix_tokens=1_010)
+    site.at(0.1, site.door.accept, request(0, path=((OWN, 1_000),), keep_cache=True))
+    site.at(9.0, site.door.forget, ((OWN, 1_000),))
+    again = request(1, 1_200, 11, path=((OWN, 1_200),), shared_prefix_tokens=1_010)
     site.at(10.0, site.door.accept, again)
     site.run()
     assert again.prefill_worker == "w-0"
 
 
-def test_warm_contexts_go_where_caches_have_room() -> None:
+def test_a_shared_system_prompt_keeps_its_home_when_a_session_is_forgotten() -> None:
     site = Site(worker("w-0"), worker("w-1"), router=kv_affinity)
-    for key, tokens in ((1, 60_000), (2, 50_000), (3, 10_000), (4, 200_000)):
-        site.door.warm(key, tokens)
-    caches = [station.worker.cache for station in site.door.stations]
-    assert [[cache.peek(key) for key in (1, 2, 3, 4)] for cache in caches] == [[60_000, 0, 0, 0], [0, 50_000, 10_000, 0]]
+    site.at(0.0, site.door.accept, request(9, 500, 2))
+    first = request(0, path=((SYSTEM, 600), (OWN, 400)))
+    site.at(0.1, site.door.accept, first)
+    site.at(9.0, site.door.forget, first.path)
+    stranger = request(1, 700, 11, path=((SYSTEM, 600), (OTHER, 100)), shared_prefix_tokens=600)
+    site.at(10.0, site.door.accept, stranger)
+    site.run()
+    assert first.prefill_worker == stranger.prefill_worker == "w-1"
+    assert stranger.cached_tokens == 600
+
+
+def test_warm_contexts_go_where_memory_has_room() -> None:
+    site = Site(worker("w-0"), worker("w-1"), router=kv_affinity)
+    contexts = {key: ((4 * key, tokens),) for key, tokens in ((1, 60_000), (2, 50_000), (3, 10_000), (4, 200_000))}
+    for path in contexts.values():
+        site.door.warm(path)
+    memories = [station.worker.memory for station in site.door.stations]
+    asked = [request(0, 99_000, path=((4 * key, 99_000),), shared_prefix_tokens=99_000) for key in contexts]
+    assert [[memory.match(one) for one in asked] for memory in memories] == [[60_000, 0, 0, 0], [0, 50_000, 10_000, 0]]
+
+
+def test_a_warm_context_is_at_home_where_it_lies() -> None:
+    site = Site(worker("w-0"), worker("w-1"), router=kv_affinity)
+    site.door.warm(((OTHER, 2_000),))
+    site.door.warm(((OWN, 1_000),))
+    again = request(0, 1_200, 2, path=((OWN, 1_200),), shared_prefix_tokens=1_000)
+    site.at(0.0, site.door.accept, again)
+    site.run()
+    assert (again.prefill_worker, again.cached_tokens) == ("w-1", 1_000)

@@ -15,7 +15,7 @@ from twin.catalog import load_catalog
 from twin.engine.placement import Place, place
 from twin.errors import InputError
 from twin.schema import load_topology
-from twin.schema.scenario import Parallelism, Pool
+from twin.schema.serving import Parallelism, Pool
 from twin.schema.topology import RackGroup, Site
 
 BASE = load_topology(ROOT / "topologies" / "gb200_nvl72.yaml").topology.sites[0]

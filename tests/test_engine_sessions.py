@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import count
+from math import inf
 
 import pytest
 from engine_parts import Site, Table, worker
@@ -15,11 +17,11 @@ from twin.workload import Call, Session
 class Factory(Site):
     """A site of one instance with sessions."""
 
-    def __init__(self, *sessions: Session, front_end_s: float = 0.0):
+    def __init__(self, *sessions: Session, front_end_s: Callable[[int], float] = lambda _: 0.0, horizon_s: float = inf):
         super().__init__(worker())
         self.requests, self.sessions = Table("requests"), Table("sessions")
         tables = (self.requests, self.sessions)
-        self.runner = SessionRunner(self.clock, self.door, "here", count(), front_end_s, *tables)  # type: ignore[arg-type]
+        self.runner = SessionRunner(self.clock, self.door, "here", count(), front_end_s, *tables, horizon_s)  # type: ignore[arg-type]
         self.door.on_finished = self.runner.finished
         for session in sessions:
             self.runner.expect(session, lambda: None)
@@ -52,11 +54,40 @@ def test_the_next_call_starts_when_the_last_has_finished_and_its_wait_is_over() 
 
 def test_the_front_end_delays_the_router_not_the_arrival() -> None:
     session = Session(0, 1.0, "chat", [call(), call(0, wait_s=2.0)])
-    first, second = Factory(session, front_end_s=0.25).play()
+    first, second = Factory(session, front_end_s=lambda _: 0.25).play()
     assert (first["arrival_s"], first["admitted_s"]) == (1.0, 1.25)
     assert first["ttft_s"] == pytest.approx(0.25 + 1.0)
     assert second["arrival_s"] == first["finish_s"] + 2.0
     assert second["admitted_s"] == pytest.approx(second["arrival_s"] + 0.25)
+
+
+def test_a_short_prompt_is_through_the_front_end_before_a_long_one_that_came_first() -> None:
+    """A millisecond a token: 3 s for the first, which arrives at 1 s; 0.1 s for the second, which arrives at 2 s."""
+    sessions = [Session(0, 1.0, "chat", [call(tokens=3000)]), Session(1, 2.0, "chat", [call(tokens=100)])]
+    long, short = sorted(Factory(*sessions, front_end_s=lambda tokens: 1e-3 * tokens).play(), key=lambda row: row["session_id"])
+    assert (long["arrival_s"], long["admitted_s"]) == (1.0, pytest.approx(4.0))
+    assert (short["arrival_s"], short["admitted_s"]) == (2.0, pytest.approx(2.1))
+
+
+def test_each_root_passes_the_front_end_for_itself() -> None:
+    session = Session(0, 1.0, "chat", [call(tokens=3000), call(tokens=100, agent=1), call(tokens=200, agent=2, wait_s=0.5)])
+    short, waited, long = Factory(session, front_end_s=lambda tokens: 1e-3 * tokens).play()
+    assert [row["arrival_s"] for row in (long, short, waited)] == [1.0, 1.0, 1.5]
+    assert [row["admitted_s"] for row in (short, waited)] == pytest.approx([1.1, 1.7])
+    assert long["admitted_s"] == pytest.approx(4.0)
+
+
+def test_the_horizon_finds_calls_in_the_front_end() -> None:
+    """The long prompt is in the front end at the horizon, the short one that came after it is not."""
+    sessions = [Session(0, 8.0, "chat", [call(tokens=3000)]), Session(1, 8.5, "chat", [call(tokens=100)])]
+    factory = Factory(*sessions, front_end_s=lambda tokens: 1e-3 * tokens, horizon_s=10.0)
+    factory.clock.run(10.0)
+    assert (factory.runner.accepted, factory.runner.completed) == (1, 1)
+    factory.runner.close()
+    assert (factory.runner.accepted, factory.runner.in_front_end) == (2, 1)
+    by_session = {row["session_id"]: row for row in factory.requests.rows}
+    assert (by_session[0]["outcome"], by_session[0]["admitted_s"]) == ("in_flight", None)
+    assert by_session[1]["outcome"] == "completed"
 
 
 def test_a_root_may_wait_too() -> None:
@@ -104,6 +135,29 @@ def test_a_session_from_before_the_run_finds_its_context() -> None:
     (row,) = Factory(session).play()
     assert row["cached_tokens"] == 1200
     assert row["ttft_s"] == pytest.approx(0.8)  # the 800 that are new
+
+
+def test_sessions_share_a_system_prompt_and_nothing_else() -> None:
+    def session(number: int, prompt: int) -> Session:
+        return Session(number, 10.0 * number, "chat", [call(system_tokens=600)], system_prompt=prompt)
+
+    rows = Factory(session(0, 0), session(1, 0), session(2, 1), session(3, 0)).play()
+    assert [row["cached_tokens"] for row in rows] == [0, 600, 0, 600]
+    assert rows[1]["ttft_s"] == pytest.approx(0.4)  # the 400 tokens of its own
+
+
+def test_hashed_prompts_share_the_blocks_that_agree_from_the_front() -> None:
+    """Three blocks of 512 and 64 tokens; of the second prompt two blocks agree, of the third all but the last token."""
+    hashes = [(1, 2, 3, 4), (1, 2, 5, 6), (1, 2, 3, 4)]
+    sessions = [Session(n, 10.0 * n, "", [call(tokens=1600, hash_ids=each)]) for n, each in enumerate(hashes)]
+    rows = Factory(*sessions).play()
+    assert [row["cached_tokens"] for row in rows] == [0, 1024, 1599]
+
+
+def test_a_compacted_context_finds_what_it_kept() -> None:
+    calls = [call(tokens=5000), call(0, tokens=2000, shared_prefix_tokens=640), call(1, tokens=2500, shared_prefix_tokens=1984)]
+    rows = Factory(Session(0, 0.0, "chat", calls)).play()
+    assert [row["cached_tokens"] for row in rows] == [0, 640, 1984]
 
 
 def test_a_refused_call_ends_its_session() -> None:

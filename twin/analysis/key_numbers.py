@@ -19,6 +19,18 @@ class Table:
 
 _NONE = "–"
 
+#: Causes of lost GPU time in words, in the order in which they are told.
+LOST = {
+    "memory": "memory below its peak rate",
+    "compute": "arithmetic below its peak rate",
+    "network": "collectives",
+    "launches": "launches and host work",
+    "batching": "batches too small, ranks waiting",
+    "clocks": "clocks below the highest",
+    "drafts": "drafts refused",
+    "idle": "idle",
+}
+
 
 def tiles(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
     """(value, unit, what it is) of the headline numbers."""
@@ -40,7 +52,7 @@ def tiles(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 def key_numbers(summary: dict[str, Any]) -> list[Table]:
     """Tables of key numbers: tiers, energy, requests and hardware, events, money where there are prices."""
-    tables = [_tiers(summary), _energy(summary), _requests(summary)]
+    tables = [_tiers(summary), _energy(summary), _requests(summary), _light(summary)]
     if summary["curtailment"]:
         tables.append(_events(summary))
     if summary["economics"]:
@@ -142,10 +154,27 @@ def _requests(summary: dict[str, Any]) -> Table:
     rows += [
         ("GPUs", f"{hardware['gpus']:,}"),
         ("GPU time busy", _percent(hardware["gpu_busy_frac"])),
-        ("Speed of light over busy time", _percent(hardware["speed_of_light_frac"])),
+        ("Prompt tokens found in a cache", _percent(summary["service"]["cached_input_frac"])),
         ("Output tokens per joule", _fixed(energy["output_tokens_per_j"], 4)),
     ]
     return Table("Requests and hardware", ("", ""), tuple(rows))
+
+
+def _light(summary: dict[str, Any]) -> Table:
+    """How far from the speed of light each pool ran, and what was lost where; a column a pool."""
+    hardware = summary["hardware"]
+    pools = list(hardware["pools"].items())
+    columns = pools if len(pools) == 1 else [*pools, ("all", hardware)]
+    rows = [
+        ("GPUs", *(f"{c['gpus']:,}" for _, c in columns)),
+        ("Output, tok/s", *(_count(c["output_tokens_per_s"]) for _, c in columns)),
+        ("at the speed of light", *(_count(c["bound_output_tokens_per_s"]) for _, c in columns)),
+        ("Prompts, tok/s", *(_count(c["prompt_tokens_per_s"]) for _, c in columns)),
+        ("at the speed of light", *(_count(c["bound_prompt_tokens_per_s"]) for _, c in columns)),
+        ("Speed of light reached", *(_percent(c["speed_of_light_frac"]) for _, c in columns)),
+    ]
+    rows += [(f"Lost: {LOST[cause]}", *(_percent(c["lost_frac"][cause]) for _, c in columns)) for cause in LOST]
+    return Table("GPU time against the speed of light", ("", *(name for name, _ in columns)), tuple(rows))
 
 
 def _events(summary: dict[str, Any]) -> Table:
@@ -182,7 +211,9 @@ def _fixed(value: float | None, digits: int) -> str:
     return _NONE if value is None else f"{value:.{digits}f}"
 
 
-def _count(value: float) -> str:
+def _count(value: float | None) -> str:
+    if value is None:
+        return _NONE
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 

@@ -197,6 +197,30 @@ class Plots:
         self._finish(axes, "GPU clock", "% of maximum", labels, self._events)
         return axes
 
+    def light(self, axes: Axes | None = None) -> Axes:
+        """GPU time of each pool: what the work takes at the speed of light, and what was lost where."""
+        axes = _axes(axes)
+        hardware = self._summary["hardware"]
+        pools = hardware["pools"]
+        rows = [*pools.items(), *([("all", hardware)] if len(pools) > 1 else [])]
+        for place, (_, pool) in enumerate(rows):
+            left = 0.0
+            for key, label, colour in style.LIGHT:
+                share = 100 * (pool["speed_of_light_frac"] if key == "light" else pool["lost_frac"][key])
+                axes.barh(-place, share, 0.62, left, color=colour, linewidth=0, label=label if place == 0 else None)
+                if share >= 5:
+                    ink = style.INK if key in ("idle", "memory") else style.PAPER
+                    axes.text(left + share / 2, -place, f"{share:.0f}", ha="center", va="center", fontsize=8.5, color=ink)
+                left += share
+        axes.set_yticks([-place for place in range(len(rows))], [name for name, _ in rows])
+        axes.set_xlim(0, 100)
+        axes.grid(visible=False)
+        axes.set_xlabel("% of GPU time")
+        axes.legend(
+            ncols=9, loc="lower left", bbox_to_anchor=(-0.06, 1.0), frameon=False, fontsize=8, handlelength=0.8, columnspacing=1.0
+        )
+        return axes
+
     def pue(self, axes: Axes | None = None, site: str | None = None) -> Axes:
         """Power usage effectiveness of a site over time: everything it consumes over its IT power."""
         axes, site = _axes(axes), self._site(site)

@@ -114,6 +114,9 @@ def _sections(plots: Plots) -> Iterator[tuple[str, list[Drawing]]]:
             _drawing("tpot", f"Time per output token {promise}", 2.9, partial(plots.latency, measure="tpot_s")),
         ],
     )
+    said = "GPU time of each pool: what the work done takes at the speed of light (every efficiency 1), and what was lost where."
+    pools = len(plots._summary["hardware"]["pools"])
+    yield "Speed of light", [_drawing("light", said, 1.3 + 0.34 * (pools + (pools > 1)), plots.light)]
     thermal = []
     for i, site in enumerate(sites):
         said = (

@@ -30,8 +30,11 @@ class Requests:
         self.outcome: Names = table.names("outcome")
         self.arrival_s = table.numbers("arrival_s")
         self.finish_s = table.numbers("finish_s")
+        self.admitted_s = table.numbers("admitted_s")
         self.output_tokens = table.integers("output_tokens")
         self.input_tokens = table.integers("input_tokens")
+        self.cached_tokens = table.integers("cached_tokens")
+        self.lower_cached_tokens = table.integers("lower_cached_tokens")
         self.latency = {name: table.numbers(name) for name in LATENCIES}
         self.finished = self.outcome.are(*FINISHED)
         late = self._late(objectives, horizon_s)

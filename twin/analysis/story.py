@@ -130,8 +130,8 @@ def _service(summary: dict[str, Any]) -> Paragraph:
         sentences.append(said + ".")
     if hardware["speed_of_light_frac"] is not None:
         sentences.append(
-            f"GPUs were busy {_percent(hardware['gpu_busy_frac'])} of the time, "
-            f"and the work done would have taken {_percent(hardware['speed_of_light_frac'])} of that with every efficiency at 1."
+            f"GPUs were busy {_percent(hardware['gpu_busy_frac'])} of the time; at the speed of light, with every "
+            f"efficiency at 1, the work done would have taken {_percent(hardware['speed_of_light_frac'])} of it."
         )
     return Paragraph("Service", tuple(sentences))
 

@@ -39,9 +39,21 @@ COMPONENTS = (
 TIERS = ("#2f6db3", "#d9792b", "#2b9a77", "#b75a9b", "#8a7a2b", "#5f8fd0", "#c2574b", "#6b7785")
 #: Hottest die, coolant from and to the racks: label, colour.
 TEMPERATURES = (("hottest GPU", "#cf4b3a"), ("return", "#d99a2b"), ("supply", "#2f7fc1"))
+#: The speed of light and what is lost on the way to it: key, label, colour.
+LIGHT = (
+    ("light", "speed of light", "#2f6db3"),
+    ("memory", "memory", "#7fb0e0"),
+    ("compute", "arithmetic", "#2ba39a"),
+    ("network", "collectives", "#5b5bb5"),
+    ("launches", "launches, host", "#d99a2b"),
+    ("batching", "small batches", "#cf7a3a"),
+    ("clocks", "clocks", "#c2574b"),
+    ("drafts", "drafts", "#b75a9b"),
+    ("idle", "idle", "#d9dee4"),
+)
 STORAGE = "#5a3f8f"
 #: Colours of events by who caused them.
-GROUPS = {"grid": TARGET, "command": "#5b5bb5", "report": "#8a7a2b", "plant": "#cf7a3a", "other": MUTED}
+GROUPS = {"grid": TARGET, "command": "#5b5bb5", "report": "#8a7a2b", "plant": "#cf7a3a", "serving": "#2f8f83", "other": MUTED}
 
 #: matplotlib settings of every figure. `svg.fonttype` none leaves text as text, so that it can be read aloud, searched and
 #: themed; a fixed hash salt gives the same file for the same run. (Any, since matplotlib types its keys as literals.)

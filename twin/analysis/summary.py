@@ -16,6 +16,7 @@ import numpy as np
 
 from twin.analysis.columns import TableColumns
 from twin.analysis.curtailment import curtailment
+from twin.analysis.hardware import hardware
 from twin.analysis.peak import peak
 from twin.analysis.service import LATENCIES, Requests, distribution
 from twin.analysis.totals import RunTotals, SiteEnergy
@@ -36,11 +37,7 @@ def summarise(run_dir: Path, totals: RunTotals) -> dict[str, Any]:
         "requests": counts,
         "service": _service(requests, totals),
         "energy": _energy(run_dir, totals),
-        "hardware": {
-            "gpus": totals.gpus,
-            "gpu_busy_frac": _ratio(totals.gpu_busy_s, totals.gpu_available_s),
-            "speed_of_light_frac": _ratio(totals.ideal_s, totals.gpu_busy_s),
-        },
+        "hardware": hardware(totals),
         "curtailment": curtailment(run_dir, totals.events, requests, list(totals.tiers), totals.horizon_s),
         "economics": _economics(requests, totals),
         "warnings": list(totals.warnings),
@@ -90,8 +87,18 @@ def _group(requests: Requests, mask: np.ndarray, totals: RunTotals, output_token
         "output_tokens_per_s": output_tokens * scale,
         "input_tokens_per_s": int(requests.input_tokens[read].sum()) * scale,
         "goodput_output_tokens_per_s": requests.good_tokens(mask) * scale,
+        **_cached(requests, mask & ~np.isnan(requests.admitted_s)),
         **{name: distribution(requests.latency[name][mask]) for name in LATENCIES},
         "slo_attainment_frac": requests.attainment_frac(mask),
+    }
+
+
+def _cached(requests: Requests, admitted: np.ndarray) -> dict[str, float | None]:
+    """Share of the prompt tokens of admitted requests that were found in a cache, and that came from below HBM."""
+    asked = int(requests.input_tokens[admitted].sum())
+    return {
+        "cached_input_frac": _ratio(int(requests.cached_tokens[admitted].sum()), asked),
+        "lower_cached_input_frac": _ratio(int(requests.lower_cached_tokens[admitted].sum()), asked),
     }
 
 

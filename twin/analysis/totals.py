@@ -35,6 +35,26 @@ class SiteEnergy:
     balance_residual_frac: float
 
 
+#: What keeps GPUs from the speed of light: losses of `PoolTime`, in the order of reports.
+LOSSES = ("memory", "compute", "network", "launches", "batching", "clocks", "drafts", "idle")
+
+
+@dataclass(frozen=True, slots=True)
+class PoolTime:
+    """GPU seconds of a pool, and what it made of them. `gpus` are those it has at the end.
+
+    `light_s` is what the work done takes at the speed of light: every efficiency 1, no overheads, batches as large as arithmetic
+    needs. `lost_s` is what came on top, by cause (`LOSSES`); with it, that adds up to `available_s`.
+    """
+
+    gpus: int
+    available_s: float
+    light_s: float
+    lost_s: dict[str, float]
+    output_tokens: float
+    prompt_tokens: float
+
+
 @dataclass(frozen=True, slots=True)
 class GridEventRecord:
     """A load target as it was in force at one site. `ramp_end_s` is when the target is due, `announced_s` when the site
@@ -53,26 +73,23 @@ class GridEventRecord:
 class RunTotals:
     """Totals of a run.
 
-    Requests and tokens are counted as simulated, one for `represent` real ones; energies, `gpus`, `gpu_busy_s`,
-    `gpu_available_s` and `ideal_s` (GPU seconds) are the whole factory's. `requests_arrived` counts every request that
-    reached the twin, so that those without a row show as lost. `output_tokens_total` includes what requests still in flight
-    have got so far. `warnings` say where the run went outside what its models were made for. `ideal_s` is what the work done
-    would have taken with all efficiencies 1: the speed of light.
+    Requests and tokens are counted as simulated, one for `represent` real ones; energies and `pools` are the whole factory's.
+    `requests_arrived` counts every request that reached the twin, so that those without a row show as lost.
+    `output_tokens_total` includes what requests still in flight have got so far. `planner_moves` counts instances that a planner
+    moved between pools, None without one. `warnings` say where the run went outside what its models were made for.
     """
 
     scenario: str
     seed: int
     horizon_s: float
     represent: int
-    gpus: int
     tiers: dict[str, TierObjectives]
     energy: dict[str, SiteEnergy]
     requests_arrived: int
     output_tokens_total: int
-    gpu_busy_s: float
-    gpu_available_s: float
-    ideal_s: float
+    pools: dict[str, PoolTime]
     events: tuple[GridEventRecord, ...]
     invariants: dict[str, bool]
     energy_price_usd_per_j: float | None = None
+    planner_moves: int | None = None
     warnings: tuple[str, ...] = ()

@@ -105,7 +105,7 @@ class ControlProcess:
             newest = [sum(terms) / len(steps) for terms in zip(*steps, strict=True)]
             weight = _FRESH if any(smooth) else 1.0
             smooth = self._terms[pool.name] = [(1 - weight) * old + weight * new for old, new in zip(smooth, newest, strict=True)]
-        busy = means.pool_busy_s[pool.name] / means.span_s / len(stations)
+        busy = means.pool_busy_s[pool.name] / means.pool_instance_s[pool.name]
         previous = self._busy.get(pool.name, busy)
         self._busy[pool.name] = busy = (1 - _FRESH) * previous + _FRESH * busy
         represent = self._site.represent
@@ -113,7 +113,7 @@ class ControlProcess:
         steppers = [station.worker.stepper for station in stations]
         return PoolState(
             name=pool.name,
-            role=stations[0].worker.spec.role,
+            role=stations[0].worker.role,
             gpus=pool.real_gpus,
             clock=sum(s.clock for s in steppers) / len(steppers),
             clock_min=power.clock_min_frac,
@@ -123,8 +123,8 @@ class ControlProcess:
             gpu_w=means.pool_gpu_j[pool.name] * represent / means.span_s,
             busy_frac=busy,
             output_tokens_per_s=means.pool_tokens[pool.name] * represent / means.span_s,
-            sequences_frac=sum(len(s.worker.running) / s.worker.spec.max_sequences for s in stations) / len(stations),
-            waiting=sum(len(station.worker.waiting) for station in stations) * represent,
+            sequences_frac=sum(len(s.worker.batch) / s.worker.spec.max_sequences for s in stations) / len(stations),
+            waiting=sum(len(station.worker.queue.waiting) for station in stations) * represent,
             gemm_compute_s=smooth[0],
             gemm_memory_s=smooth[1],
             attention_compute_s=smooth[2],

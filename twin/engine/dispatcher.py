@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 from twin.engine.clock import Clock
+from twin.engine.session_paths import own_keys
 from twin.engine.station import Station
 from twin.errors import SimulationError
 from twin.fabric import Network
-from twin.serving import FINISHED, PREFILLED, Request, Router, Worker, least_loaded
+from twin.serving import FINISHED, PREFILLED, ContextPath, Homes, Request, Router, Worker, least_loaded
 
 
 class Dispatcher:
@@ -35,7 +37,8 @@ class Dispatcher:
         self._entry: list[Worker] = []
         self._decoders: list[Worker] = []
         self._smallest: list[Worker] = []
-        self._homes: dict[int, Worker] = {}
+        self._leaving: dict[Worker, Callable[[Station], None]] = {}
+        self._homes = Homes()
         self._gates: dict[str, deque[Request]] = {}
         self._releasing: dict[int, Request] = {}
         self._travelling: dict[int, Request] = {}
@@ -45,7 +48,40 @@ class Dispatcher:
         worker = station.worker
         self._stations[worker] = station
         self._by_name[worker.name] = station
-        (self._decoders if worker.spec.role == "decode" else self._entry).append(worker)
+        self._candidates(worker).append(worker)
+        self._find_smallest()
+
+    def withdraw(self, station: Station, then: Callable[[Station], None]) -> None:
+        """Give a station no more work, and call `then` with it as soon as it holds nothing any more, maybe at once.
+
+        What it has begun it finishes, what only waits there goes to others of its role, of which there must be some, and where
+        contexts lie is forgotten.
+        """
+        worker = station.worker
+        self._candidates(worker).remove(worker)
+        self._find_smallest()
+        self._homes.forget_all_of(worker)
+        self._leaving[worker] = then
+        self._place_again([worker])
+        self._let_go(station)
+
+    def rejoin(self, station: Station) -> None:
+        """Put a station that was withdrawn into service again, in the role that it has now; it gets its share of what waits."""
+        candidates = self._candidates(station.worker)
+        candidates.append(station.worker)
+        self._find_smallest()
+        self._place_again(candidates)
+
+    def _candidates(self, worker: Worker) -> list[Worker]:
+        return self._decoders if worker.role == "decode" else self._entry
+
+    def _place_again(self, workers: Sequence[Worker]) -> None:
+        """Choose anew for what only waits, in order of arrival."""
+        waiting = [request for worker in workers for request in worker.take_back()]
+        for request in sorted(waiting, key=attrgetter("request_id")):
+            (self._to_decode if request.kv_elsewhere else self._enter)(request)
+
+    def _find_smallest(self) -> None:
         held = [pool for pool in (self._entry, self._decoders) if pool]
         self._smallest = [min(pool, key=lambda w: w.spec.kv_capacity_tokens) for pool in held]
 
@@ -61,12 +97,12 @@ class Dispatcher:
         else:
             gate.append(request)
 
-    def warm(self, key: int, tokens: int) -> None:
-        """Place a context that was made before the run began where caches have most room; too large a one is nowhere."""
-        worker = min(self._entry, key=lambda w: w.cache.total_tokens + w.pinned_tokens)
-        if tokens < worker.spec.kv_capacity_tokens:
-            worker.warm(key, tokens)
-            self._homes[key] = worker
+    def warm(self, path: ContextPath) -> None:
+        """Place a context that was made before the run began where memory has most room; too large a one is nowhere."""
+        memory = min((worker.memory for worker in self._entry), key=lambda m: m.kept_tokens + m.pinned_tokens)
+        if sum(tokens for _, tokens in path) < memory.capacity_tokens:
+            memory.warm(path)
+            self._homes.put(path, next(worker for worker in self._entry if worker.memory is memory))
 
     def hold(self, tier: str) -> None:
         """Keep new calls of `tier` at the door."""
@@ -84,9 +120,10 @@ class Dispatcher:
         gate = self._gates.get(tier)
         return None if gate is None else len(gate)
 
-    def forget(self, key: int) -> None:
-        """A context will not be asked for again."""
-        self._homes.pop(key, None)
+    def forget(self, path: ContextPath) -> None:
+        """A context will not be asked for again, but for what other sessions share of it."""
+        for key in own_keys(path):
+            self._homes.forget(key)
 
     def in_flight(self) -> list[tuple[Request, Worker | None]]:
         """Everything accepted and not finished, by number, with the instance that holds it (None: at the door or on the way)."""
@@ -102,10 +139,10 @@ class Dispatcher:
 
     def _enter(self, request: Request) -> None:
         entry = self._entry
-        key = request.cache_key
-        worker = entry[0] if len(entry) == 1 else self._router(request, entry, self._homes.get(key))
-        if request.keep_cache:
-            self._homes[key] = worker
+        path = request.path
+        worker = entry[0] if len(entry) == 1 else self._router(request, entry, self._homes.find(path) if path else None)
+        if path:
+            self._homes.put(path, worker)
         worker.submit(request, self._clock.environment.now)
         self._stations[worker].touched()
 
@@ -120,6 +157,14 @@ class Dispatcher:
                 self._to_decode(request)
             else:
                 self._fetch(request, station)
+        if self._leaving:
+            self._let_go(station)
+
+    def _let_go(self, station: Station) -> None:
+        """A station that is to leave does so once it is empty."""
+        worker = station.worker
+        if worker in self._leaving and worker.is_empty:
+            self._leaving.pop(worker)(station)
 
     def _to_decode(self, request: Request) -> None:
         """Ask the decode instance with the least work for room; the KV stays where it is until there is some."""
@@ -148,6 +193,8 @@ class Dispatcher:
         target.worker.join(request, now_s)
         source.touched()
         target.touched()
+        if self._leaving:
+            self._let_go(source)
 
     @property
     def stations(self) -> Sequence[Station]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from twin.catalog import Catalog
 from twin.engine.placement import Place
-from twin.fabric import Endpoint, Network, fabric_w, network_spec, site_plan
+from twin.fabric import Endpoint, FabricPlan, Network, fabric_w, network_spec, site_plan
 from twin.fabric.site import end_powers_w
-from twin.schema.scenario import Pool
+from twin.schema.serving import Pool
 from twin.schema.topology import Site
 
 
@@ -24,5 +24,9 @@ def build_network(
         for pool in pools
         for number, at in enumerate(places[pool.name][: pool.instances // represent])
     ]
-    power_w = fabric_w(plan, catalog.part("switch", site.fabric.switch).number("typical_w"), *end_powers_w(site, catalog))
-    return Network(network_spec(site, gpu, catalog), plan, endpoints), power_w
+    return Network(network_spec(site, gpu, catalog), plan, endpoints), site_fabric_w(site, plan, catalog)
+
+
+def site_fabric_w(site: Site, plan: FabricPlan, catalog: Catalog) -> float:
+    """What the switches and optics of a site draw, in W. Raises UnknownValueError for a switch whose power is unpublished."""
+    return fabric_w(plan, catalog.part("switch", site.fabric.switch).number("typical_w"), *end_powers_w(site, catalog))

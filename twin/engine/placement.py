@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from twin.catalog import Catalog
 from twin.errors import InputError
-from twin.schema.scenario import Pool
+from twin.schema.serving import Pool
 from twin.schema.topology import Site
 
 

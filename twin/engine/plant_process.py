@@ -17,7 +17,8 @@ from twin.facility import BatteryOrder, PlantStep
 
 @dataclass(slots=True)
 class Means:
-    """Time integrals since a policy last looked: joules at the meter and inside, tokens, busy instance-seconds by pool."""
+    """Time integrals since a policy last looked: joules at the meter and inside; joules, tokens, busy and all instance-seconds by
+    pool."""
 
     span_s: float = 0.0
     utility_j: float = 0.0
@@ -27,6 +28,7 @@ class Means:
     pool_gpu_j: dict[str, float] = field(default_factory=dict)
     pool_busy_s: dict[str, float] = field(default_factory=dict)
     pool_tokens: dict[str, float] = field(default_factory=dict)
+    pool_instance_s: dict[str, float] = field(default_factory=dict)
 
 
 class StepTime(NamedTuple):
@@ -136,6 +138,7 @@ class PlantProcess:
             means.pool_gpu_j[pool] = means.pool_gpu_j.get(pool, 0.0) + used_j
             means.pool_busy_s[pool] = means.pool_busy_s.get(pool, 0.0) + busy_s
             means.pool_tokens[pool] = means.pool_tokens.get(pool, 0.0) + tokens
+            means.pool_instance_s[pool] = means.pool_instance_s.get(pool, 0.0) + span_s
         rack_gpu_w, rack_it_w, hottest_w = site.loads.power(self._power_w)
         dry_c, wet_c = site.weather.at(to_s)
         if not self._settled:

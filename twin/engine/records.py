@@ -122,7 +122,7 @@ class SiteRecorder:
         for station in stations:
             worker = station.worker
             now = station.last
-            last, preemptions = self._last_progress.get(worker.name, (Progress(0.0, 0.0, 0.0, 0.0, 0.0, 0.0), 0))
+            last, preemptions = self._last_progress.get(worker.name, (Progress(0.0, 0.0, 0.0, 0.0, 0.0), 0))
             self._last_progress[worker.name] = (now, worker.preemptions)
             busy_s = now.busy_s - last.busy_s
             decode_batch = (now.decode_batch_s - last.decode_batch_s) / busy_s if busy_s > 0 else 0.0
@@ -132,12 +132,12 @@ class SiteRecorder:
                     self._site,
                     worker.name,
                     station.pool,
-                    worker.spec.role,
+                    worker.role,
                     busy_s / span_s,
                     decode_batch,
-                    len(worker.running) + len(worker.prefilling),
-                    len(worker.waiting),
-                    worker.pinned_tokens / worker.spec.kv_capacity_tokens,
+                    len(worker.batch) + len(worker.prefilling),
+                    len(worker.queue.waiting),
+                    worker.memory.pinned_tokens / worker.spec.kv_capacity_tokens,
                     worker.stepper.clock,
                     worker.stepper.cap_w,
                     (now.energy_j - last.energy_j) / span_s,

@@ -8,9 +8,10 @@ from math import inf
 from typing import Any, Protocol
 
 from twin.engine.clock import Clock
+from twin.engine.session_paths import SessionPaths
 from twin.errors import SimulationError
 from twin.recording import TableWriter
-from twin.serving import Request
+from twin.serving import ContextPath, Request
 from twin.workload import Session
 
 
@@ -21,9 +22,9 @@ class Door(Protocol):
 
     def accept(self, request: Request) -> None: ...
 
-    def warm(self, key: int, tokens: int) -> None: ...
+    def warm(self, path: ContextPath) -> None: ...
 
-    def forget(self, key: int) -> None: ...
+    def forget(self, path: ContextPath) -> None: ...
 
 
 class SessionRun:
@@ -35,6 +36,7 @@ class SessionRun:
         "last_of_agent",
         "left",
         "missing",
+        "paths",
         "refused",
         "request_ids",
         "session",
@@ -47,6 +49,7 @@ class SessionRun:
     def __init__(self, session: Session):
         calls = session.calls
         self.session = session
+        self.paths = SessionPaths(session)
         self.missing = [len(call.after) for call in calls]
         self.children: list[list[int]] = [[] for _ in calls]
         self.last_of_agent: dict[int, int] = {}
@@ -64,10 +67,6 @@ class SessionRun:
         self.start_s: float | None = None
 
 
-#: Agents of one session that the cache tells apart.
-_AGENTS = 1 << 16
-
-
 class SessionRunner:
     """The closed loop of one site's sessions. Counts what it has accepted, so that a lost request shows."""
 
@@ -77,7 +76,7 @@ class SessionRunner:
         door: Door,
         site: str,
         ids: Iterator[int],
-        front_end_s: float,
+        front_end_s: Callable[[int], float],
         requests: TableWriter,
         sessions: TableWriter,
         horizon_s: float = inf,
@@ -92,11 +91,13 @@ class SessionRunner:
         self._sessions = sessions
         self._horizon_s = horizon_s
         self._context_tokens = context_tokens
+        #: Hears of each session that ends, completed or refused; set before the run.
+        self.on_session_end: Callable[[], None] | None = None
         self._active: dict[int, SessionRun] = {}
         self._late: list[tuple[SessionRun, int, float]] = []
-        #: Calls longer than the model was made for, and calls whose recorded hashes say they share prefixes across sessions.
+        #: Calls longer than the model was made for, and the longest.
         self.too_long = 0
-        self.hashed = 0
+        self.longest_tokens = 0
         #: Calls that arrived and are in the front end when the horizon comes.
         self.in_front_end = 0
         self.accepted = 0
@@ -105,43 +106,32 @@ class SessionRunner:
         self.finished_tokens = 0
 
     def expect(self, session: Session, then: Callable[[], None]) -> None:
-        """A session will enter at its `arrival_s`; call `then` when its first call has come through the front end."""
-        if session.arrival_s + self._front_end_s < self._horizon_s:
-            self._clock.at(session.arrival_s + self._front_end_s, partial(self._begin, session, then))
-        else:
-            self.miss(session)
+        """A session will enter at its `arrival_s`; call `then` when it does.
 
-    def miss(self, session: Session) -> None:
-        """A session arrives too late to come through the front end before the horizon: its first calls are in flight there."""
-        run = SessionRun(session)
-        self._active[session.session_id] = run
-        for index, missing in enumerate(run.missing):
-            if not missing:
-                self._begin_call(run, index, session.arrival_s)
+        Not when its first call has come through the front end: a shorter prompt that arrives later may be through sooner.
+        """
+        self._clock.at(session.arrival_s, partial(self._begin, session, then))
 
     def _begin(self, session: Session, then: Callable[[], None], _: Any) -> None:
         then()
         run = SessionRun(session)
         self._active[session.session_id] = run
         if session.warm_tokens:
-            self._door.warm(session.session_id * _AGENTS, session.warm_tokens)
-        calls = session.calls
+            self._door.warm(run.paths.warm())
         begun = False
         for index, missing in enumerate(run.missing):
             if not missing:
                 begun = True
-                if calls[index].wait_s:
-                    self._begin_call(run, index, session.arrival_s)
-                else:
-                    self._arrive(run, index, session.arrival_s, None)
+                self._begin_call(run, index, session.arrival_s)
         if not begun:
             raise SimulationError(f"session {session.session_id} has no call that could begin")
 
     def _begin_call(self, run: SessionRun, index: int, ready_s: float) -> None:
         """Everything the call waited for is done: after its tool or person, and the front end, it reaches the router."""
         arrival_s = ready_s + run.session.calls[index].wait_s
-        if arrival_s + self._front_end_s < self._horizon_s:
-            self._clock.at(arrival_s + self._front_end_s, partial(self._arrive, run, index, arrival_s))
+        entry_s = arrival_s + self._front_end_s(run.session.calls[index].input_tokens)
+        if entry_s < self._horizon_s:
+            self._clock.at(entry_s, partial(self._arrive, run, index, arrival_s))
         elif arrival_s < self._horizon_s:
             self._late.append((run, index, arrival_s))
 
@@ -167,17 +157,22 @@ class SessionRunner:
         request_id = next(self._ids)
         run.request_ids[index] = request_id
         run.calls_made += 1
-        self.too_long += call.input_tokens + call.output_tokens > self._context_tokens
-        self.hashed += call.hash_ids is not None
+        tokens = call.input_tokens + call.output_tokens
+        self.too_long += tokens > self._context_tokens
+        if tokens > self.longest_tokens:
+            self.longest_tokens = tokens
+        comes_again = run.last_of_agent[call.agent] != index
+        content = run.paths.of(call, comes_again)
         return Request(
             request_id,
             arrival_s,
             call.input_tokens,
             call.output_tokens,
             tier=session.tier,
-            shared_prefix_tokens=call.shared_prefix_tokens,
-            cache_key=session.session_id * _AGENTS + call.agent,
-            keep_cache=run.last_of_agent[call.agent] != index,
+            shared_prefix_tokens=content.shared_tokens,
+            path=content.path,
+            forks=content.forks,
+            keep_cache=comes_again and call.hash_ids is None,
             session=run,
             call_index=index,
             parent_id=max(run.request_ids[i] for i in call.after) if call.after else None,
@@ -195,8 +190,8 @@ class SessionRunner:
         run.tokens += request.output_tokens
         run.left -= 1
         run.under_way -= 1
-        if not request.keep_cache:
-            self._door.forget(request.cache_key)
+        if not request.keep_cache and request.path:
+            self._door.forget(request.path)
         if run.refused:
             self._end_refused(run)
             return
@@ -207,12 +202,13 @@ class SessionRunner:
         if not run.left:
             del self._active[run.session.session_id]
             self._write_session(run, finish_s, "completed")
+            self._ended()
 
     def _reject(self, request: Request, run: SessionRun) -> None:
         """No instance can hold the call: refused before acceptance. Calls of its session that run are finished, none follows."""
         self.rejected += 1
         self._write(request, "rejected", 0, 0.0)
-        self._door.forget(request.cache_key)
+        self._door.forget(request.path)
         run.refused = True
         self._end_refused(run)
 
@@ -220,6 +216,11 @@ class SessionRunner:
         if not run.under_way:
             del self._active[run.session.session_id]
             self._write_session(run, None, "rejected")
+            self._ended()
+
+    def _ended(self) -> None:
+        if self.on_session_end is not None:
+            self.on_session_end()
 
     def still_in_flight(self, request: Request, emitted: int, energy_j: float) -> None:
         """Book a request that the horizon finds unfinished."""
@@ -264,6 +265,7 @@ class SessionRunner:
                 None if finish_s is None else finish_s - arrival_s,
                 energy_j,
                 request.preemptions,
+                request.lower_tokens,
             )
         )
 

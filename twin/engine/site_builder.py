@@ -6,31 +6,26 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from twin.catalog import Catalog, Part
+from twin.catalog import Catalog
 from twin.engine.clock import Clock
 from twin.engine.dispatcher import Dispatcher
 from twin.engine.fabric_builder import build_network
 from twin.engine.placement import place
 from twin.engine.plant_builder import plant_spec, weather
+from twin.engine.rack_loads import rack_gpus, rack_loads
 from twin.engine.session_runner import SessionRunner
-from twin.engine.site_runtime import PoolRuntime, RackLoads, SiteRuntime
+from twin.engine.site_runtime import Floats, PoolRuntime, SiteRuntime
 from twin.engine.station import Station
 from twin.errors import InputError
 from twin.facility import Plant
 from twin.grid import FeedSchedule, LoadTargetEvent
-from twin.performance import (
-    ModelShape,
-    Parallelism,
-    Precision,
-    gpu_power,
-    interconnect_of,
-    kv_capacity_tokens,
-    step_cost,
-)
+from twin.performance import ModelShape, gpu_power
 from twin.recording import RunDirectory
-from twin.schema.scenario import Pool, Scenario
+from twin.schema.instances import instance_of, rack_of
+from twin.schema.scenario import Scenario
+from twin.schema.serving import Pool
 from twin.schema.topology import Site
-from twin.serving import Worker, WorkerSpec, router
+from twin.serving import KvTier, KvTierSpec, Worker, WorkerSpec, router
 
 
 def build_site(
@@ -45,12 +40,14 @@ def build_site(
     places = place(site, pools, catalog)
     shape = ModelShape.from_part(catalog.part("model", serving.model))
     network, fabric_w = build_network(site, pools, places, catalog, represent)
-    dispatcher = Dispatcher(clock, network, router(serving.router), shape.kv_bytes_per_token(serving.precision.kv))
+    token_bytes = shape.kv_bytes_per_token(serving.precision.kv)
+    storage, swap = _storage(scenario, token_bytes), serving.preemption == "swap"
+    dispatcher = Dispatcher(clock, network, router(serving.router), token_bytes)
     runtimes: list[PoolRuntime] = []
     stations: list[Station] = []
     for pool in pools:
         simulated = pool.instances // represent
-        gpu = catalog.part("gpu", _rack_of(site, pool, catalog).text("gpu"))
+        gpu = catalog.part("gpu", rack_of(pool, site, catalog).text("gpu"))
         of_pool: list[Station] = []
         for number in range(simulated):
             racks: dict[int, int] = {}
@@ -58,21 +55,24 @@ def build_site(
             for real in places[pool.name][number::simulated]:
                 for rack, gpus in real.racks:
                     racks[rack] = racks.get(rack, 0) + gpus
-            worker = Worker(worker_spec(f"{pool.name}-{number}", scenario, pool, site, catalog))
+            # Decode instances get their contexts over the fabric each time: what could be kept is on the prefill side.
+            host = None if pool.role == "decode" and not swap else _host(scenario, pool.parallelism.gpus, token_bytes, storage)
+            worker = Worker(worker_spec(f"{pool.name}-{number}", scenario, pool, site, catalog), host)
             station = Station(worker, pool.name, tuple(racks.items()), len(stations), clock, dispatcher.take_output)
             dispatcher.add(station)
             of_pool.append(station)
             stations.append(station)
         gpus = pool.parallelism.gpus * pool.instances
         runtimes.append(PoolRuntime(pool.name, of_pool, gpu_power(gpu), gpu.number("cap_min_w"), gpus))
-    front_end_s = max(s.worker.spec.cost.request_overhead_s for s in stations if s.worker.spec.role != "decode")
+    costs = [s.worker.spec.cost for s in stations if s.worker.role != "decode"]
+    fronts = list({(cost.request_overhead_s, cost.input_token_overhead_s): cost for cost in costs}.values())
     model = catalog.part("model", serving.model)
     runner = SessionRunner(
         clock,
         dispatcher,
         site.name,
         ids,
-        front_end_s,
+        lambda input_tokens: max(cost.front_end_s(input_tokens) for cost in fronts),
         output.writer("requests"),
         output.writer("sessions"),
         scenario.horizon,
@@ -89,35 +89,58 @@ def build_site(
         plant=Plant(plant_spec(site, catalog)),
         weather=weather(site.climate, scenario.horizon),
         feed=feed_schedule(scenario, site),
-        loads=_rack_loads(site, stations, catalog, fabric_w),
+        loads=rack_loads(site, _gpus_on(site, stations, catalog), catalog, fabric_w),
         represent=represent,
     )
-
-
-def _rack_of(site: Site, pool: Pool, catalog: Catalog) -> Part:
-    group = next(group for group in site.racks if group.name == pool.racks[0])
-    return catalog.part("rack", group.rack)
 
 
 def worker_spec(name: str, scenario: Scenario, pool: Pool, site: Site, catalog: Catalog) -> WorkerSpec:
     """What an instance of `pool` is: its step cost, power, KV room and limits."""
     serving = scenario.serving
-    rack = _rack_of(site, pool, catalog)
-    gpu = catalog.part("gpu", rack.text("gpu"))
-    shape = ModelShape.from_part(catalog.part("model", serving.model))
-    precision = Precision(serving.precision.weights, serving.precision.kv)
-    layout = Parallelism(tp=pool.parallelism.tp, dp=pool.parallelism.dp, ep=pool.parallelism.ep)
-    links = interconnect_of(gpu, site.fabric.efficiency, int(rack.number("scale_up_domain_gpus")))
+    instance = instance_of(serving, pool, site, catalog)
+    blocks, wait = pool.kv_blocks, pool.prompt_wait
+    capacity = (
+        instance.kv_capacity_tokens(serving.kv_reserve, pool.max_batched_tokens, pool.max_sequences)
+        if blocks is None
+        else blocks * serving.kv_cache.block_tokens
+    )
     return WorkerSpec(
         name=name,
         role=pool.role,
-        cost=step_cost(shape, precision, layout, gpu, catalog.part("backend", serving.backend), links),
-        power=gpu_power(gpu),
-        gpus=layout.gpus,
-        kv_capacity_tokens=kv_capacity_tokens(shape, precision, layout, gpu, serving.kv_reserve),
+        cost=instance.cost(),
+        power=gpu_power(instance.gpu),
+        gpus=instance.layout.gpus,
+        kv_capacity_tokens=capacity,
         max_sequences=pool.max_sequences,
         max_batched_tokens=pool.max_batched_tokens,
         prefill_first=pool.scheduling == "prefill_first",
+        prompt_wait_steps=0 if wait is None else wait.steps,
+        prompt_wait_tokens=0 if wait is None or wait.tokens is None else wait.tokens,
+        reserve_answers=pool.admission == "answers",
+        swap=serving.preemption == "swap",
+        block_tokens=serving.kv_cache.block_tokens,
+        seed=scenario.seed,
+    )
+
+
+def _storage(scenario: Scenario, token_bytes: float) -> KvTier | None:
+    """The storage that keeps KV for the instances of a site, as much of it as the simulated ones have of the real ones."""
+    cache = scenario.serving.kv_cache
+    tier = cache.storage
+    if tier is None:
+        return None
+    capacity, rate = (value / token_bytes / scenario.represent for value in (tier.capacity, tier.bandwidth))
+    return KvTier(KvTierSpec(int(capacity), rate, tier.latency), cache.block_tokens)
+
+
+def _host(scenario: Scenario, gpus: int, token_bytes: float, storage: KvTier | None) -> KvTier | None:
+    """Host memory of an instance of so many GPUs; each holds its share of every token."""
+    cache = scenario.serving.kv_cache
+    tier = cache.host
+    if tier is None:
+        return None
+    return KvTier(
+        KvTierSpec(int(gpus * tier.capacity / token_bytes), gpus * tier.bandwidth / token_bytes), cache.block_tokens, storage
     )
 
 
@@ -144,27 +167,10 @@ def feed_schedule(scenario: Scenario, site: Site) -> FeedSchedule:
     return FeedSchedule(contract_w, tuple(events))
 
 
-def _rack_loads(site: Site, stations: list[Station], catalog: Catalog, fabric_w: float) -> RackLoads:
-    gpus, idle_gpu_w, gpu_tdp_w, other_idle_w, other_busy_w = [], [], [], [], []
-    for group in site.racks:
-        part = catalog.part("rack", group.rack)
-        gpus += [part.number("gpus")] * group.count
-        gpu = catalog.part("gpu", part.text("gpu"))
-        idle_gpu_w += [gpu.number("idle_w")] * group.count
-        gpu_tdp_w += [gpu.number("tdp_w")] * group.count
-        other_idle_w += [part.number("other_idle_w")] * group.count
-        other_busy_w += [part.number("other_busy_w")] * group.count
-    gpus_on = np.zeros((len(gpus), len(stations)))
+def _gpus_on(site: Site, stations: list[Station], catalog: Catalog) -> Floats:
+    """GPUs that each station, with all it stands for, has on each rack: shape (racks, stations)."""
+    gpus_on = np.zeros((len(rack_gpus(site, catalog)), len(stations)))
     for column, station in enumerate(stations):
         for rack, count in station.racks:
             gpus_on[rack, column] += count
-    return RackLoads(
-        gpus=np.array(gpus),
-        gpus_on=gpus_on,
-        idle_gpu_w=np.array(idle_gpu_w),
-        gpu_tdp_w=np.array(gpu_tdp_w),
-        other_idle_w=np.array(other_idle_w),
-        other_busy_w=np.array(other_busy_w),
-        # Leaves and spines stand among the racks: their power is spread over them evenly.
-        fabric_w=np.full(len(gpus), fabric_w / len(gpus)),
-    )
+    return gpus_on

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from twin.engine.dispatcher import Dispatcher
 from twin.engine.session_runner import SessionRunner
-from twin.engine.station import Station
+from twin.engine.station import Span, Station
 from twin.fabric import Network
 from twin.facility import Plant, Weather
 from twin.grid import FeedSchedule
@@ -48,13 +48,28 @@ class RackLoads:
 
 @dataclass(slots=True)
 class PoolRuntime:
-    """The stations of a pool and the power model of their GPUs."""
+    """The stations of a pool and the power model of their GPUs; `real_gpus` counts all that they stand for. `gone` are the spans
+    of stations that have left it."""
 
     name: str
     stations: list[Station]
     power: GpuPower
     cap_min_w: float
     real_gpus: int
+    gone: list[Span] = field(default_factory=list)
+
+    def spans(self, now_s: float) -> list[Span]:
+        """What its stations did in it up to `now_s`."""
+        return [*self.gone, *(station.span(now_s) for station in self.stations)]
+
+    def hand_over(self, station: Station, to: PoolRuntime, represent: int, now_s: float) -> None:
+        """A station, and all it stands for, counts for another pool from now on."""
+        gpus = station.worker.spec.gpus * represent
+        self.stations.remove(station)
+        self.gone.append(station.join_pool(to.name, now_s))
+        self.real_gpus -= gpus
+        to.stations.append(station)
+        to.real_gpus += gpus
 
 
 @dataclass(slots=True)

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import inf
-from typing import Any
+from typing import Any, NamedTuple
 
 from twin.engine.clock import Clock
-from twin.serving import Progress, Worker
+from twin.serving import Progress, TimeSplit, Worker
+
+
+class Span(NamedTuple):
+    """A station's time in a pool, of one of the instances that it stands for: how long, what it did and made meanwhile, and the
+    most sequences it decoded together."""
+
+    gpus: int
+    span_s: float
+    split: TimeSplit
+    progress: Progress
+    largest_batch: int
 
 
 class Station:
@@ -16,7 +27,19 @@ class Station:
     `racks` are the (rack index, GPUs) of all real instances that it stands for.
     """
 
-    __slots__ = ("_clock", "_on_output", "_wake_s", "endpoint", "last", "pool", "racks", "worker")
+    __slots__ = (
+        "_clock",
+        "_joined_s",
+        "_on_output",
+        "_progress_before",
+        "_split_before",
+        "_wake_s",
+        "endpoint",
+        "last",
+        "pool",
+        "racks",
+        "worker",
+    )
 
     def __init__(
         self,
@@ -31,10 +54,32 @@ class Station:
         self.pool = pool
         self.racks = racks
         self.endpoint = endpoint
-        self.last = Progress(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+        self.last = Progress(0.0, 0.0, 0.0, 0.0, 0.0)
+        self._joined_s = 0.0
+        self._split_before = TimeSplit()
+        self._progress_before = self.last
         self._clock = clock
         self._on_output = on_output
         self._wake_s = inf
+
+    def span(self, now_s: float) -> Span:
+        """Its time in its pool up to `now_s`."""
+        worker = self.worker
+        split, progress = worker.time_split(now_s), worker.progress(now_s)
+        return Span(
+            worker.spec.gpus,
+            now_s - self._joined_s,
+            TimeSplit(*(now - before for now, before in zip(split, self._split_before, strict=True))),
+            Progress(*(now - before for now, before in zip(progress, self._progress_before, strict=True))),
+            worker.largest_batch,
+        )
+
+    def join_pool(self, pool: str, now_s: float) -> Span:
+        """Count for another pool from now on; its time in the one it leaves."""
+        span = self.span(now_s)
+        self.pool, self._joined_s = pool, now_s
+        self._split_before, self._progress_before = self.worker.time_split(now_s), self.worker.progress(now_s)
+        return span
 
     def touched(self) -> None:
         """Something was told to the worker: play what is due now and set the alarm anew."""

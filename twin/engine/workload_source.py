@@ -6,15 +6,26 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from twin.schema.scenario import Scenario
-from twin.schema.workload import AgentWorkload, Arrivals, ChatWorkload, FixedWorkload, GammaArrivals, PoissonArrivals
+from twin.schema.workload import (
+    AgentWorkload,
+    Arrivals,
+    ChatWorkload,
+    ClosedLoopArrivals,
+    GammaArrivals,
+    PoissonArrivals,
+    ReasoningWorkload,
+    TraceWorkload,
+)
 from twin.workload import (
     AgentGenerator,
+    AtOnce,
     ChatGenerator,
     FixedGenerator,
     Gamma,
     Intake,
     Poisson,
     Profile,
+    ReasoningGenerator,
     Session,
     TraceReplay,
     WarmStart,
@@ -29,6 +40,8 @@ def arrival_process(arrivals: Arrivals) -> ArrivalProcess:
         return Poisson(arrivals.rate)
     if isinstance(arrivals, GammaArrivals):
         return Gamma(arrivals.rate, arrivals.burstiness)
+    if isinstance(arrivals, ClosedLoopArrivals):
+        return AtOnce()
     return Profile(tuple((point.time, point.rate) for point in arrivals.profile))
 
 
@@ -36,14 +49,19 @@ def sessions(scenario: Scenario) -> Iterator[Session]:
     """The sessions of the whole factory, in order of arrival, thinned by `represent`. Raises InputError for a bad trace."""
     work = scenario.workload
     seed, represent, horizon_s = scenario.seed, scenario.represent, scenario.horizon
-    if isinstance(work, AgentWorkload | ChatWorkload | FixedWorkload):
+    if not isinstance(work, TraceWorkload):
         intake = Intake(arrival_process(work.arrivals), seed, horizon_s, work.tiers, represent, work.sessions)
         if isinstance(work, AgentWorkload):
             warm = WarmStart() if work.warm_start else None
-            return AgentGenerator(intake, warm_start=warm, think_time_scale=work.think_time_scale).sessions()
+            scale, prompts = work.think_time_scale, work.system_prompts
+            return AgentGenerator(intake, warm_start=warm, think_time_scale=scale, system_prompts=prompts).sessions()
+        system = work.system_prompt_tokens
         if isinstance(work, ChatWorkload):
-            return ChatGenerator(intake).sessions()
-        return FixedGenerator(intake, input_tokens=work.input_tokens, output_tokens=work.output_tokens).sessions()
+            return ChatGenerator(intake, system_prompt_tokens=system).sessions()
+        if isinstance(work, ReasoningWorkload):
+            return ReasoningGenerator(intake, system_prompt_tokens=system).sessions()
+        lengths = {"input_tokens": work.input_tokens, "output_tokens": work.output_tokens}
+        return FixedGenerator(intake, **lengths, system_prompt_tokens=system).sessions()
     check_trace(Path(work.trace), work.format)
     return TraceReplay(
         Path(work.trace),

@@ -148,6 +148,11 @@ class Network:
         classes = (self.scale_up, self.scale_out, self.uplinks)
         return classes if self.plan.tiers > 1 else classes[:2]
 
+    def lay_out_as(self, number: int, other: int) -> None:
+        """Endpoint `number` spreads a sequence's KV over its GPUs from now on as endpoint `other`, of as many GPUs, does."""
+        port, model = self._ports[number], self._ports[other]
+        port.lanes_up_rate, port.lanes_out_rate = model.lanes_up_rate, model.lanes_out_rate
+
     def handoff(self, now_s: float, src: int, dst: int, size_bytes: float) -> Handoff:
         """Send `size_bytes` from endpoint number `src` to `dst`, starting at `now_s` or when the links are free.
 

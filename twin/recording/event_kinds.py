@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-EventGroup = Literal["grid", "command", "report", "plant"]
+EventGroup = Literal["grid", "command", "report", "plant", "serving"]
 
 
 @dataclass(frozen=True, slots=True)
 class EventKind:
-    """`group`: the utility asked, the policy acted or only spoke, or the plant did by itself. `said`: a few words for people."""
+    """`group`: the utility asked, the policy acted or only spoke, the plant did by itself, or serving changed. `said`: for
+    people, in a few words."""
 
     group: EventGroup
     said: str
@@ -35,6 +36,9 @@ EVENT_KINDS: dict[str, EventKind] = {
     "cap_met_again": EventKind("plant", "cap met again"),
     "thermal_throttle": EventKind("plant", "clock held down by heat"),
     "thermal_release": EventKind("plant", "clock free of heat again"),
+    "planner_drain": EventKind("serving", "instance finishes what it has, to change pools"),
+    "planner_restart": EventKind("serving", "instance is empty and restarts"),
+    "planner_join": EventKind("serving", "instance serves in its new pool"),
 }
 
 #: Kinds that are commands of the policy.

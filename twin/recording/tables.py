@@ -67,7 +67,8 @@ _REQUESTS = (
     _number("tpot_s", "s", "time per output token after the first: (finish_s - first_token_s) / (output_tokens - 1)", True),
     _number("e2e_s", "s", "end to end: finish_s - arrival_s", True),
     _number("energy_j", "J", "GPU energy attributed to the request, its share of every step it was in"),
-    _count("preemptions", "", "times it lost its KV cache to others and was computed again"),
+    _count("preemptions", "", "times it lost its KV cache to others and was computed again or swapped in"),
+    _count("lower_cached_tokens", "token", "of the cached tokens, those read from tiers below HBM (host memory, storage)"),
 )
 
 _SESSIONS = (

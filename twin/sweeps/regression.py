@@ -17,8 +17,7 @@ from typing import Any, Literal
 from twin.analysis import Change, check_baseline
 from twin.errors import InputError, Problem
 from twin.schema import LoadedScenario, load_scenario
-from twin.sweeps.pool import perform_all
-from twin.sweeps.task import Outcome, Task
+from twin.sweeps.task import Outcome, Task, perform_all
 
 Status = Literal["passed", "changed", "new", "orphan", "error", "accepted", "removed"]
 OnVerdict = Callable[[str, Outcome], None]

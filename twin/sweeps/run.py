@@ -15,14 +15,14 @@ from typing import Any
 
 from twin.analysis import open_run
 from twin.errors import InputError, Problem, TwinError
+from twin.processes import processes
 from twin.recording import is_run_directory
 from twin.schema import LoadedScenario, load_scenario
 from twin.schema.loading import Source
 from twin.schema.overrides import SET
 from twin.sweeps.axis import OVER, Axis, axes_of, folder_name, grid
-from twin.sweeps.pool import perform_all, processes
 from twin.sweeps.study import STUDY, TABLES, Study, open_study, said
-from twin.sweeps.task import Outcome, Task
+from twin.sweeps.task import Outcome, Task, perform_all
 
 #: Hears of each point as it ends: its index, how many there are, its entry in study.json, its outcome (None: kept from before).
 OnPoint = Callable[[int, int, Mapping[str, Any], Outcome | None], None]

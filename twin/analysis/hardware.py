@@ -1,0 +1,39 @@
+"""How far GPUs ran from the speed of light, and what was lost where."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from twin.analysis.totals import LOSSES, PoolTime, RunTotals
+
+
+def hardware(totals: RunTotals) -> dict[str, Any]:
+    """The `hardware` of a summary: the whole factory's, and under `pools` each pool's.
+
+    `speed_of_light_frac` is what the work done takes at the speed of light, over the time that GPUs were there; with the losses
+    of `lost_frac` it adds up to 1. `bound_output_tokens_per_s` is the rate at which the same mix would come out at that speed.
+    Where a planner moves instances between pools, `planner_moves` counts them; a pool's `gpus` are those at the end, and its
+    shares are of the time that it had each.
+    """
+    pools = list(totals.pools.values())
+    return {
+        "gpus": sum(pool.gpus for pool in pools),
+        **_shares(pools, totals.horizon_s),
+        **({} if totals.planner_moves is None else {"planner_moves": totals.planner_moves}),
+        "pools": {name: {"gpus": pool.gpus, **_shares([pool], totals.horizon_s)} for name, pool in totals.pools.items()},
+    }
+
+
+def _shares(pools: Sequence[PoolTime], horizon_s: float) -> dict[str, Any]:
+    available_s = math.fsum(pool.available_s for pool in pools)
+    light_s = math.fsum(pool.light_s for pool in pools)
+    lost_frac = {cause: math.fsum(pool.lost_s[cause] for pool in pools) / available_s for cause in LOSSES}
+    frac = light_s / available_s
+    shares: dict[str, Any] = {"gpu_busy_frac": 1.0 - lost_frac["idle"], "speed_of_light_frac": frac, "lost_frac": lost_frac}
+    for name in ("output_tokens", "prompt_tokens"):
+        rate = math.fsum(getattr(pool, name) for pool in pools) / horizon_s
+        shares[f"{name}_per_s"] = rate
+        shares[f"bound_{name}_per_s"] = rate / frac if frac else None
+    return shares

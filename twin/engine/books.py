@@ -1,0 +1,199 @@
+"""The end of a run: what it came to, what must hold, and what the reader must know."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from twin.analysis import GridEventRecord, PoolTime, RunTotals, SiteEnergy, TierObjectives
+from twin.engine.control_process import ControlProcess
+from twin.engine.planner_process import PlannerProcess
+from twin.engine.plant_process import PlantProcess
+from twin.engine.records import SiteRecorder
+from twin.engine.site_runtime import PoolRuntime, SiteRuntime
+from twin.errors import SimulationError
+from twin.schema import catalog_with
+from twin.schema.instances import instance_of
+from twin.schema.scenario import Scenario
+from twin.schema.workload import Tier
+
+#: Instances of a pool below which thinning changes how often a KV-aware router finds a call's prefix (seen on curtail_80: 5-9 %
+#: of the energy with 3 instances for 12).
+_ENOUGH_INSTANCES = 8
+
+#: Residuals that rounding may leave: of energies that were each integrated exactly, and of heat in the loops' exponentials.
+_ENERGY_TOLERANCE = 1e-9
+_HEAT_TOLERANCE = 1e-6
+
+
+@dataclass(slots=True)
+class SiteRun:
+    """A site and its processes. `emitted` counts the tokens that its requests were sent, once the run is over."""
+
+    runtime: SiteRuntime
+    recorder: SiteRecorder
+    plant: PlantProcess
+    control: ControlProcess
+    planner: PlannerProcess | None = None
+    emitted: int = 0
+
+
+def totals(scenario: Scenario, sites: Sequence[SiteRun]) -> RunTotals:
+    """What the run came to. Raises SimulationError if it broke its own books."""
+    runners = [site.runtime.runner for site in sites]
+    planners = [site.planner for site in sites if site.planner is not None]
+    return RunTotals(
+        scenario=scenario.name,
+        seed=scenario.seed,
+        horizon_s=scenario.horizon,
+        represent=scenario.represent,
+        tiers={tier.name: _objectives(tier) for tier in scenario.tiers},
+        energy={site.runtime.name: _energy(site) for site in sites},
+        requests_arrived=sum(runner.accepted + runner.rejected for runner in runners),
+        output_tokens_total=sum(site.emitted for site in sites),
+        pools=_pool_times(scenario, sites),
+        events=tuple(
+            GridEventRecord(e.name, site.runtime.name, e.start_s, e.end_s, e.ramp_end_s, e.target_w, e.announced_s)
+            for site in sites
+            for e in site.runtime.feed.events
+        ),
+        invariants=_invariants(scenario, sites),
+        energy_price_usd_per_j=scenario.grid.energy_price,
+        planner_moves=scenario.represent * sum(planner.moves for planner in planners) if planners else None,
+        warnings=tuple(_warnings(scenario, sites)),
+    )
+
+
+def _pool_times(scenario: Scenario, sites: Sequence[SiteRun]) -> dict[str, PoolTime]:
+    """Time of each pool over all sites, as much as the simulated instances stand for."""
+    by_name: dict[str, list[PoolRuntime]] = {}
+    for site in sites:
+        for pool in site.runtime.pools:
+            by_name.setdefault(pool.name, []).append(pool)
+    times = {}
+    for name, pools in by_name.items():
+        spans = [span for pool in pools for span in pool.spans(scenario.horizon)]
+        lost = {
+            cause: scenario.represent * math.fsum(span.gpus * getattr(span.split, f"{cause}_s") for span in spans)
+            for cause in ("memory", "compute", "network", "launches", "batching", "clocks", "drafts")
+        }
+        available_s = scenario.represent * math.fsum(span.gpus * span.span_s for span in spans)
+        busy_s = scenario.represent * math.fsum(span.gpus * span.progress.busy_s for span in spans)
+        times[name] = PoolTime(
+            gpus=sum(pool.real_gpus for pool in pools),
+            available_s=available_s,
+            light_s=scenario.represent * math.fsum(span.gpus * span.split.light_s for span in spans),
+            lost_s={**lost, "idle": available_s - busy_s},
+            output_tokens=scenario.represent * math.fsum(span.progress.output_tokens for span in spans),
+            prompt_tokens=scenario.represent * math.fsum(span.progress.prefill_tokens for span in spans),
+        )
+    return times
+
+
+def _warnings(scenario: Scenario, sites: Sequence[SiteRun]) -> Iterator[str]:
+    """Where the run went outside what its models were made for."""
+    runners = [site.runtime.runner for site in sites]
+    calls = sum(runner.accepted + runner.rejected for runner in runners)
+    if too_long := sum(runner.too_long for runner in runners):
+        window = int(catalog_with(scenario.catalog).part("model", scenario.serving.model).number("context_tokens"))
+        yield (
+            f"{too_long:,} of {calls:,} calls ({too_long / calls:.1%}) are longer than the {window:,} tokens that "
+            f"{scenario.serving.model} was made for; they were served as if it could"
+        )
+    fewest = min(len(pool.stations) for site in sites for pool in site.runtime.pools)
+    if scenario.represent > 1 and scenario.serving.router == "kv_affinity" and fewest < _ENOUGH_INSTANCES:
+        yield (
+            f"one instance stands for {scenario.represent}, which leaves a pool with {fewest}: with so few to choose "
+            f"from, calls find their prefix more often than in the real pool, so prefill work and power come out too low"
+        )
+    yield from _outside_fit(scenario, sites)
+
+
+def _outside_fit(scenario: Scenario, sites: Sequence[SiteRun]) -> Iterator[str]:
+    """Pools whose use lies outside the measurements that their coefficients were fitted to."""
+    catalog = catalog_with(scenario.catalog)
+    by_name = {pool.name: pool for pool in scenario.serving.pools}
+    said = set()
+    for site, place in zip(sites, scenario.topology.sites, strict=True):
+        for runtime in site.runtime.pools:
+            pool = by_name[runtime.name]
+            instance = instance_of(scenario.serving, pool, place, catalog)
+            fit = instance.fit_range()
+            sequences = max(
+                span.largest_batch if pool.role != "prefill" else fit.sequences[0] for span in runtime.spans(scenario.horizon)
+            )
+            longest = site.runtime.runner.longest_tokens
+            reasons = list(fit.outside(scenario.serving.model, instance.layout.gpus, sequences, longest))
+            if reasons and runtime.name not in said:
+                said.add(runtime.name)
+                where = (
+                    f"{scenario.serving.backend} on {instance.gpu.text('generation')} with {instance.precision.weights} weights"
+                )
+                yield (
+                    f"pool {runtime.name} is outside what {where} was fitted on ({fit.points} points, median error "
+                    f"{fit.tpot_median_ape:.1%} in time per token, {fit.ttft_median_ape:.1%} in time to first token): "
+                    f"{'; '.join(reasons)}"
+                )
+
+
+def _invariants(scenario: Scenario, sites: Sequence[SiteRun]) -> dict[str, bool]:
+    """What must hold in every run. Raises a SimulationError that names what does not."""
+    horizon_s, represent = scenario.horizon, scenario.represent
+    held: dict[str, bool] = {}
+
+    def check(name: str, holds: bool) -> None:
+        held[name] = held.get(name, True) and bool(holds)
+
+    for site in sites:
+        runtime = site.runtime
+        workers = [station.worker for station in runtime.stations]
+        runner = runtime.runner
+        in_flight = len(runtime.dispatcher.in_flight())
+        check("requests_conserved", runner.accepted == runner.completed + in_flight + runner.in_front_end)
+        check("tokens_conserved", site.emitted == sum(worker.emitted_total(horizon_s) for worker in workers))
+        energy = runtime.plant.energy
+        check("energy_balances", energy.balance_residual_frac <= _ENERGY_TOLERANCE)
+        check("heat_balances", energy.heat_residual_frac <= _HEAT_TOLERANCE)
+        attributed = all(abs(w.unattributed_j()) <= _ENERGY_TOLERANCE * max(w.meter.step_energy_j, 1.0) for w in workers)
+        check("request_energy_adds_up", attributed)
+        loads = runtime.loads
+        spare_j = float((loads.gpus - loads.gpus_on.sum(axis=1)) @ loads.idle_gpu_w) * horizon_s
+        done = [worker.progress(horizon_s) for worker in workers]
+        gpu_j = represent * sum(each.energy_j for each in done) + spare_j
+        check("gpu_energy_reaches_the_plant", abs(gpu_j - site.recorder.gpu_j) <= _ENERGY_TOLERANCE * gpu_j)
+        splits = [math.fsum(worker.time_split(horizon_s)) for worker in workers]
+        split_adds_up = all(
+            abs(s - d.busy_s) <= _ENERGY_TOLERANCE * max(d.busy_s, 1.0) for s, d in zip(splits, done, strict=True)
+        )
+        check("losses_add_up", split_adds_up)
+    failed = [name for name, holds in held.items() if not holds]
+    if failed:
+        raise SimulationError(f"scenario {scenario.name}: the run broke its own books: {', '.join(failed)}")
+    return held
+
+
+def _objectives(tier: Tier) -> TierObjectives:
+    goals, price = tier.objectives, tier.price
+    return TierObjectives(
+        ttft_s=goals.ttft,
+        tpot_s=goals.tpot,
+        e2e_s=goals.completion,
+        price_usd_per_million_output=None if price is None else price.output,
+        price_usd_per_million_input=None if price is None else price.input,
+    )
+
+
+def _energy(site: SiteRun) -> SiteEnergy:
+    energy = site.runtime.plant.energy
+    return SiteEnergy(
+        utility_j=energy.utility_j,
+        it_j=energy.it_j,
+        cooling_j=energy.cooling_j,
+        conversion_loss_j=energy.conversion_loss_j,
+        shelf_loss_j=site.recorder.shelf_loss_j,
+        battery_j=energy.battery_j,
+        generator_j=energy.generator_j,
+        other_j=energy.other_j,
+        balance_residual_frac=energy.balance_residual_frac,
+    )
