@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from twin.catalog import load_catalog
+from twin.performance import FitRange
 from twin.recording import EVENT_KINDS, TABLES
 from twin.schema.quantities import Quantity
 from twin.schema.scenario import Scenario
@@ -59,15 +60,29 @@ def topology_keys() -> str:
 
 
 def fits() -> str:
-    """How well the step cost of each backend and GPU generation meets its measurements."""
+    """What the coefficients of each backend, GPU generation and format were fitted on, how well they meet that, and who has
+    them for want of his own."""
     catalog = load_catalog()
     rows = []
     for name in catalog.names("backend"):
-        for key, value in catalog.part("backend", name).values.items():
+        backend = catalog.part("backend", name)
+        taken: dict[str, list[str]] = {}
+        for key in backend.values:
+            if key.endswith("_taken_over_from"):
+                taken.setdefault(backend.text(key), []).append(_spoken(key.removesuffix("_taken_over_from")))
+        for key in backend.values:
             if key.endswith("_gemm_compute_eff"):
-                generation = key.removesuffix("_gemm_compute_eff")
-                rows.append((name, generation, value.status, (value.note or "-") if value.status == "measured" else value.source))
-    return _table(("backend", "generation", "status", "fit"), rows)
+                group = key.removesuffix("_gemm_compute_eff")
+                fit = FitRange.of(backend, *group.split("_"))
+                errors = (f"{fit.tpot_median_ape:.1%}", f"{fit.ttft_median_ape:.1%}")
+                others = ", ".join(sorted(taken.get(group, []))) or "-"
+                rows.append((name, _spoken(group), ", ".join(fit.models), str(fit.points), *errors, others))
+    head = ("backend", "GPUs and weights", "models", "points", "TPOT", "TTFT", "taken over for")
+    return _table(head, rows)
+
+
+def _spoken(group: str) -> str:
+    return group.replace("_", " ")
 
 
 TABLE_MAKERS: dict[str, Callable[[], str]] = {

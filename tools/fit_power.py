@@ -86,8 +86,7 @@ def serving(path: Path) -> None:
             batch = out_rate * tpot
             context = batch * (inputs + outputs / 2)
             _, weights, _ = cost.token_terms(round(batch))
-            per_token = cost.token_terms(1)[0]
-            compute = per_token * (out_rate + in_rate) + context * cost.decode_attention_compute_s / tpot
+            compute = cost.gemm_compute_s_per_token * (out_rate + in_rate) + context * cost.decode_attention_compute_s / tpot
             compute += in_rate * inputs / 2 * cost.prefill_attention_compute_s
             memory = (weights + context * cost.attention_memory_s) / tpot
             busy.append((min(1.0, compute), min(1.0, memory)))
