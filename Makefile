@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run install test lint types imports check bench nightly docs readme clean
+.PHONY: run install test lint types imports check bench nightly docs readme calibrate accuracy clean
 
 run: install
 	$(BIN)/twin run scenarios/curtail_80.yaml
@@ -34,6 +34,7 @@ check: lint types imports
 
 bench: install
 	$(BIN)/python bench/requests.py
+	$(BIN)/python bench/requests.py --all-on
 	$(BIN)/python bench/plant.py
 
 nightly: install
@@ -45,11 +46,21 @@ docs: install
 	$(BIN)/python tools/docs_tables.py
 	$(BIN)/twin check --write-schemas docs/schemas
 
-# The README's picture and numbers, from runs made for it.
+# The README's picture and numbers, and the picture of docs/pareto.md, from runs made for them.
 readme: install
 	$(BIN)/twin run scenarios/curtail_80.yaml --out runs/readme_ladder
 	$(BIN)/twin run scenarios/curtail_80.yaml --set control.policy=uniform_cap --out runs/readme_cap
 	$(BIN)/python tools/readme.py runs/readme_ladder runs/readme_cap
+	$(BIN)/twin pareto scenarios/pareto_r1.yaml --out studies/readme_pareto
+	cp studies/readme_pareto/pareto.svg docs/images/pareto_r1.svg
+
+# The backends of the catalogue and docs/accuracy.md, from measurements that are not part of the project.
+DATA ?= ../shared/data
+calibrate: install
+	$(BIN)/python tools/calibrate.py $(DATA)
+
+accuracy: install
+	$(BIN)/python tools/accuracy.py $(DATA)
 
 clean:
 	rm -rf $(VENV) runs studies build *.egg-info

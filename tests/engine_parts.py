@@ -14,7 +14,23 @@ from twin.performance import GpuPower, StepCost
 from twin.recording import TABLES
 from twin.serving import Request, Router, Worker, WorkerSpec, least_loaded
 
-IDEAL = StepCost(0.0, 1e-3, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+IDEAL = StepCost(
+    gemm_compute_s_per_token=0.0,
+    expert_compute_s_per_token=0.0,
+    dense_memory_s=1e-3,
+    experts_memory_s=0.0,
+    expert_miss=0.0,
+    experts_per_token=0,
+    network_s=0.0,
+    network_s_per_token=0.0,
+    step_overhead_s=0.0,
+    sequence_overhead_s=0.0,
+    prompt_overhead_s=0.0,
+    decode_attention_compute_s=0.0,
+    prefill_attention_compute_s=0.0,
+    attention_memory_s=0.0,
+    request_overhead_s=0.0,
+)
 
 #: A step is 10 ms for the weights, or 1 ms a token where that is longer: 1000 new prompt tokens take a second.
 COST = replace(IDEAL, gemm_compute_s_per_token=1e-3, dense_memory_s=0.010, ideal=IDEAL)

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from twin.analysis import GridEventRecord, RunTotals, SiteEnergy, TierObjectives, summarise
+from twin.analysis import GridEventRecord, PoolTime, RunTotals, SiteEnergy, TierObjectives, summarise
+from twin.analysis.totals import LOSSES
 from twin.recording import RunDirectory
 
 HOUR_S = 3600.0
@@ -35,7 +36,7 @@ def request_row(
     # fmt: off
     return (
         request_id, request_id, None, 0, site, tier, arrival_s, first_token_s, first_token_s, finish_s, input_tokens, 0,
-        output_tokens, worker, worker, outcome, ttft_s, tpot_s, e2e_s, 1.0, 0,
+        output_tokens, worker, worker, outcome, ttft_s, tpot_s, e2e_s, 1.0, 0, 0,
     )
     # fmt: on
 
@@ -59,6 +60,11 @@ def power_row(
     # fmt: on
 
 
+def lost(**seconds: float) -> dict[str, float]:
+    """GPU seconds lost by cause, 0 where not given."""
+    return dict.fromkeys(LOSSES, 0.0) | seconds
+
+
 def small_totals(**changes: Any) -> RunTotals:
     """Totals that go with `write_small_run`: 1000 J from the feed, 800 of them in IT."""
     given: dict[str, Any] = {
@@ -66,7 +72,6 @@ def small_totals(**changes: Any) -> RunTotals:
         "seed": 7,
         "horizon_s": 40.0,
         "represent": 2,
-        "gpus": 8,
         "tiers": {
             "chat": TierObjectives(ttft_s=1.0, tpot_s=0.1, price_usd_per_million_output=10.0, price_usd_per_million_input=1.0),
             "batch": TierObjectives(e2e_s=30.0),
@@ -86,9 +91,10 @@ def small_totals(**changes: Any) -> RunTotals:
         },
         "requests_arrived": 8,
         "output_tokens_total": 120,
-        "gpu_busy_s": 160.0,
-        "gpu_available_s": 320.0,
-        "ideal_s": 40.0,
+        "pools": {
+            "prefill": PoolTime(4, 160.0, 20.0, lost(network=20.0, launches=20.0, idle=100.0), 0.0, 1000.0),
+            "decode": PoolTime(4, 160.0, 60.0, lost(memory=20.0, batching=20.0, idle=60.0), 240.0, 0.0),
+        },
         "events": (GridEventRecord("peak", "main", 20.0, 40.0, 24.0, 800.0, announced_s=10.0),),
         "invariants": {"energy_balanced": True},
         "energy_price_usd_per_j": 0.001,
@@ -199,14 +205,20 @@ def write_busy_run(
             seed=1,
             horizon_s=horizon_s,
             represent=40,
-            gpus=576,
             tiers=tiers,
             energy=dict.fromkeys(sites, one),
             requests_arrived=requests,
             output_tokens_total=tokens,
-            gpu_busy_s=0.8 * 576 * horizon_s,
-            gpu_available_s=576 * horizon_s,
-            ideal_s=0.3 * 576 * horizon_s,
+            pools={
+                "all": PoolTime(
+                    gpus=576,
+                    available_s=576 * horizon_s,
+                    light_s=0.3 * 576 * horizon_s,
+                    lost_s=lost(memory=0.5 * 576 * horizon_s, idle=0.2 * 576 * horizon_s),
+                    output_tokens=float(tokens),
+                    prompt_tokens=0.0,
+                )
+            },
             events=(record,) if with_event else (),
             invariants={"energy_balanced": True, "sessions_conserved": True},
             energy_price_usd_per_j=60 / 3.6e9,

@@ -19,10 +19,12 @@ from tiny_run import write_tiny
 
 import twin
 from twin.cli.main import main, pairs, parser
-from twin.schema import load_scenario, load_topology
+from twin.schema import load_any, load_scenario, load_topology
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+#: The configuration that the pages import.
+CONFIG = ROOT / "tests" / "own_model" / "config.json"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
@@ -44,6 +46,7 @@ def workplace(tmp_path, monkeypatch):
     """A folder that looks like a fresh clone to commands that write beside themselves."""
     for name in ("scenarios", "topologies", "bench", "tests", "tools", "docs"):
         (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "config.json").symlink_to(CONFIG)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -74,12 +77,16 @@ def check_twin(words: list[str], said: str) -> None:
     options = parser().parse_args(words)
     if words[0] == "run":
         load_scenario(options.scenario, pairs(options.set), options.seed)
+    elif words[0] == "pareto":
+        load_scenario(options.scenario, pairs(options.set))
     elif words[0] == "sweep":
         from twin.sweeps import parse_over
 
         for path, values in parse_over(options.over).items():
             for value in values:
                 load_scenario(options.scenario, pairs(options.set) | {path: value})
+    elif words[0] in ("validate", "calibrate"):
+        assert "measured.csv" in str(options.data), said
     elif words[0] in ("regress", "compare"):
         assert words[0] == "compare" or options.folder.is_dir(), said
     else:
@@ -88,7 +95,21 @@ def check_twin(words: list[str], said: str) -> None:
 
 def test_every_command_is_told_of():
     told = {words[1] for page in PAGES for words in commands(page) if words[0].endswith("twin")}
-    assert {"run", "check", "new", "sweep", "compare", "regress", "trace", "topology"} <= told
+    studies = {"run", "sweep", "pareto", "compare", "regress"}
+    assert studies | {"check", "new", "validate", "calibrate", "trace", "topology", "model"} <= told
+
+
+def is_part(text: str) -> bool:
+    return {"kind", "parts"} <= set(yaml.safe_load(text))
+
+
+def write_parts(folder: Path) -> None:
+    """The catalogue files of the pages: shown ones go by the name in their first line, the model's comes from its config.json."""
+    for page in PAGES:
+        for text in blocks(page, "yaml"):
+            if is_part(text):
+                (folder / text.split()[1]).write_text(text)
+    assert main(["model", "import", str(CONFIG), "--name", "deepseek_v2_lite", "--out", str(folder / "my_models.yaml")]) == 0
 
 
 FRAGMENTS = [
@@ -101,9 +122,13 @@ FRAGMENTS = [
 
 @pytest.mark.parametrize("text", FRAGMENTS)
 def test_fragments_are_sound(text, tmp_path):
-    """Laid on the main job (or its factory), each fragment gives a scenario that passes every check."""
+    """Laid on the main job (or its factory), each fragment gives a scenario that passes every check; catalogue files do alone."""
+    write_parts(tmp_path)
+    (tmp_path / "topologies").symlink_to(ROOT / "topologies")
     file = tmp_path / "fragment.yaml"
-    if "sites" in yaml.safe_load(text):
+    if is_part(text):
+        load_any(tmp_path / text.split()[1])
+    elif "sites" in yaml.safe_load(text):
         file.write_text(f"extends: {ROOT / 'topologies' / 'factory_1mw.yaml'}\n{text}")
         load_topology(file)
     else:

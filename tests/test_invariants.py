@@ -19,6 +19,9 @@ from twin.errors import InputError
 
 BATTERY = {"part": "lfp_container", "capacity": "20 kWh", "power": "60 kW", "floor": "20 %", "initial": "90 %"}
 
+#: KV blocks of 16 tokens that leave room for some twenty thousand: with long answers, preemption is the rule.
+FEW_BLOCKS = 1250
+
 #: name of topology -> (rack's GPUs, its loads in the model's terms)
 H100, GB200 = "hgx_h100", "gb200_nvl72"
 
@@ -149,9 +152,11 @@ def _check_workers(run: twin.Run, scenario: dict[str, Any]) -> None:
         joules += (one["power_w"] * spans).sum()
         busy_s += (one["busy_frac"] * spans).sum()
     requests = run.requests
-    # Within a step tokens accrue evenly in the workers' rows; a request is booked whole tokens. A step is one token each.
+    # Within a step tokens accrue evenly in the workers' rows; a request is booked whole tokens. A step is one token each, with
+    # speculation up to one more than it drafts, of which the workers' rows have the mean: less than one token apart again.
     in_flight = (requests["outcome"] == "in_flight").sum()
-    assert requests["output_tokens"].sum() == pytest.approx(tokens, rel=1e-9, abs=in_flight + 1e-6)
+    drafts = max((pool.get("speculation") or {"draft_tokens": -1})["draft_tokens"] for pool in scenario["serving"]["pools"])
+    assert requests["output_tokens"].sum() == pytest.approx(tokens, rel=1e-9, abs=in_flight * (2 + drafts) + 1e-6)
     admitted = requests.dropna(subset=["admitted_s"])
     fresh = (admitted["input_tokens"] - admitted["cached_tokens"])[admitted["first_token_s"].notna()].sum()
     assert prefilled >= fresh - 1e-6  # more where a preemption made a prompt be computed again, or one is half-way
@@ -179,7 +184,7 @@ _SECONDS = st.one_of(
 def _scenarios(draw: st.DrawFn) -> dict[str, Any]:
     horizon_s = draw(st.sampled_from([15, 20.5, 30]))
     gb200 = draw(st.booleans())
-    overrides = draw(st.booleans())
+    tight = draw(st.booleans())
     split = gb200 and draw(st.booleans())
     represent = draw(st.sampled_from([1, 1, 2]))
     events = []
@@ -200,9 +205,19 @@ def _scenarios(draw: st.DrawFn) -> dict[str, Any]:
     if draw(st.booleans()):
         sites["battery"] = BATTERY
     topology = {"extends": str(ROOT / "topologies" / f"{GB200 if gb200 else H100}.yaml"), "sites": [sites]}
-    common = {"racks": "racks", "max_sequences": draw(st.sampled_from([16, 256]))}
+    block_tokens = draw(st.sampled_from([1, 16, 64]))
+    common = {
+        "racks": "racks",
+        "max_sequences": draw(st.sampled_from([16, 256])),
+        "admission": draw(st.sampled_from(["prompts", "answers"])),
+        "prompt_wait": draw(st.sampled_from([None, {"steps": 20}, {"steps": 5, "tokens": 4_000}])),
+        "speculation": draw(
+            st.sampled_from([None, {"draft_tokens": 1, "acceptance": 0.9}, {"draft_tokens": 3, "acceptance": 0.6}])
+        ),
+        "kv_blocks": FEW_BLOCKS * 16 // block_tokens if tight else None,
+    }
     if gb200:
-        shape = {"tp": 1, "dp": 8, "ep": 8}
+        shape = draw(st.sampled_from([{"tp": 1, "dp": 8, "ep": 8}, {"tp": 2, "dp": 2, "ep": 4, "pp": 2}]))
         pools = [{"name": "all", "role": "aggregated", "parallelism": shape, "instances": 4, **common}]
         if split:
             pools = [
@@ -211,12 +226,19 @@ def _scenarios(draw: st.DrawFn) -> dict[str, Any]:
             ]
         serving = {"model": "deepseek_r1", "precision": {"weights": "fp4", "kv": "fp8"}, "backend": "trtllm", "pools": pools}
     else:
-        # A reserve that leaves room for some twenty thousand tokens: preemption is the rule.
-        pools = [{"name": "all", "role": "aggregated", "parallelism": {"tp": 4}, "instances": 2, **common}]
+        shape = draw(st.sampled_from([{"tp": 4}, {"tp": 2, "pp": 2}]))
+        pools = [{"name": "all", "role": "aggregated", "parallelism": shape, "instances": 2, **common}]
         pools[0]["scheduling"] = draw(st.sampled_from(["chunked", "prefill_first"]))
         serving = {"model": "llama_3_1_70b", "precision": {"weights": "fp8", "kv": "fp8"}, "backend": "vllm", "pools": pools}
-        serving["kv_reserve"] = 0.77 if overrides else 0.1
     serving["router"] = draw(st.sampled_from(["least_loaded", "kv_affinity"]))
+    serving["kv_cache"] = {"block_tokens": block_tokens}
+    if draw(st.booleans()):
+        serving["kv_cache"]["host"] = {"capacity": draw(st.sampled_from(["1 GB", "200 GB"])), "bandwidth": "25 GB/s"}
+        serving["preemption"] = draw(st.sampled_from(["recompute", "swap"]))
+        if draw(st.booleans()):
+            serving["kv_cache"]["storage"] = {"capacity": "1 TB", "bandwidth": draw(st.sampled_from(["1 GB/s", "40 GB/s"]))}
+    if gb200:
+        serving["expert_imbalance"] = draw(st.sampled_from([0, 1, 4]))
     kind = draw(st.sampled_from(["fixed", "chat", "agents"]))
     rate = draw(st.sampled_from([0.7, 4.0, 15.0]))
     workload: dict[str, Any] = {
@@ -233,9 +255,14 @@ def _scenarios(draw: st.DrawFn) -> dict[str, Any]:
         "tiers": {"premium": 0.4, "free": 0.6},
     }
     if kind == "fixed":
-        workload |= {"input_tokens": draw(st.integers(1, 3_000)), "output_tokens": draw(st.sampled_from([1, 2, 150, 1_500]))}
+        tokens = draw(st.integers(1, 3_000))
+        workload |= {"input_tokens": tokens, "output_tokens": draw(st.sampled_from([1, 2, 150, 1_500]))}
+        workload["system_prompt_tokens"] = draw(st.sampled_from([0, tokens // 2, tokens - 1]))
+    if kind == "chat":
+        workload["system_prompt_tokens"] = draw(st.sampled_from([0, 700]))
     if kind == "agents":
         workload |= {"think_time_scale": 0.05, "warm_start": draw(st.booleans())}
+        workload["system_prompts"] = draw(st.sampled_from([None, 1, 10]))
     return _scenario(
         topology=topology,
         serving=serving,
@@ -342,18 +369,81 @@ def test_a_target_below_what_an_idle_rack_draws_is_never_met_and_nothing_is_lost
 def test_preempted_prompts_are_computed_again_and_still_balance(tmp_path: Path) -> None:
     scenario = _scenario(horizon="30 s")
     scenario["workload"] |= {"input_tokens": 1_500, "output_tokens": 1_500}
-    scenario["serving"]["kv_reserve"] = 0.77
+    scenario["serving"]["pools"][0]["kv_blocks"] = FEW_BLOCKS
     run = _play(tmp_path, scenario)
     assert run.requests["preemptions"].sum() > 0
     check_books(run, scenario)
 
 
+def test_preempted_sequences_are_swapped_and_nothing_is_computed_twice(tmp_path: Path) -> None:
+    scenario = _scenario(horizon="30 s")
+    scenario["workload"] |= {"input_tokens": 1_500, "output_tokens": 1_500}
+    scenario["serving"]["pools"][0]["kv_blocks"] = FEW_BLOCKS
+    scenario["serving"] |= {
+        "preemption": "swap",
+        "kv_cache": {"host": {"capacity": "500 GB", "bandwidth": "50 GB/s"}},
+    }
+    run = _play(tmp_path, scenario)
+    assert run.requests["preemptions"].sum() > 0
+    check_books(run, scenario)
+    workers = pd.read_parquet(run.path / "workers.parquet")
+    prefilled = sum((one["prefill_tokens_per_s"] * _spans(one)).sum() for _, one in workers.groupby("worker", observed=True))
+    assert prefilled <= run.requests.dropna(subset=["admitted_s"])["input_tokens"].sum() * (1 + 1e-9)
+
+
+def test_with_answers_admitted_whole_nobody_is_preempted(tmp_path: Path) -> None:
+    scenario = _scenario(horizon="30 s")
+    scenario["workload"] |= {"input_tokens": 1_500, "output_tokens": 1_500}
+    scenario["serving"]["pools"][0] |= {"kv_blocks": FEW_BLOCKS, "admission": "answers"}
+    run = _play(tmp_path, scenario)
+    assert run.requests["preemptions"].sum() == 0
+    workers = pd.read_parquet(run.path / "workers.parquet")
+    # 20,000 tokens less the watermark of 1 %: six times 3,000 fit, and more want in.
+    assert workers["running"].max() == 6
+    assert run.requests["outcome"].value_counts()["completed"] >= 2 * 6
+    check_books(run, scenario)
+
+
+@pytest.mark.parametrize(
+    ("kind", "asked"),
+    [
+        ("fixed", {"input_tokens": 600, "output_tokens": 40, "system_prompt_tokens": 400}),
+        ("chat", {"system_prompt_tokens": 700}),
+        ("agents", {"system_prompts": 2, "think_time_scale": 0.05}),
+    ],
+)
+def test_system_prompts_in_common_raise_the_cached_share(kind: str, asked: dict[str, Any], tmp_path: Path) -> None:
+    """The same sessions, once with system prompts of their own and once with them in common."""
+    shares, inputs = {}, {}
+    for shared in (False, True):
+        settings_of_it = {key: value for key, value in asked.items() if shared or "system" not in key}
+        scenario = _scenario(horizon="40 s")
+        workload = {"kind": kind, "arrivals": scenario["workload"]["arrivals"], "tiers": {"premium": 0.5, "free": 0.5}}
+        scenario["workload"] = workload | settings_of_it
+        run = _play(tmp_path / str(shared), scenario)
+        check_books(run, scenario)
+        admitted = run.requests.dropna(subset=["admitted_s"])
+        first = admitted[~admitted["session_id"].duplicated()]  # their sessions' first calls
+        shares[shared] = first["cached_tokens"].sum() / first["input_tokens"].sum()
+        inputs[shared] = first["cached_tokens"].reset_index(drop=True)
+    assert shares[True] > shares[False] + 0.1, shares
+    if kind == "fixed":
+        assert shares[False] == 0.0
+        # All but those that came before the prompt was first computed find its whole blocks: 400 = 25 x 16 tokens.
+        found = inputs[True].value_counts()
+        assert set(found.index) == {0, 400}
+        assert found[0] <= 6
+
+
 def test_a_call_that_fits_nowhere_is_rejected_and_counted(tmp_path: Path) -> None:
     scenario = _scenario()
     scenario["workload"] |= {"input_tokens": 900_000, "output_tokens": 10}
-    scenario["serving"]["kv_reserve"] = 0.77
+    scenario["serving"]["pools"][0]["kv_blocks"] = FEW_BLOCKS
     run = _play(tmp_path, scenario)
-    assert run.summary["requests"]["rejected"] == run.summary["requests"]["total"] > 0
+    # The front end reads a prompt before anyone can say that it fits nowhere: of 900,000 tokens, for less than 3 s.
+    outcomes = run.requests.set_index("arrival_s")["outcome"]
+    assert set(outcomes[outcomes.index < 17.0]) == {"rejected"}
+    assert run.summary["requests"]["rejected"] + run.summary["requests"]["in_flight"] == run.summary["requests"]["total"]
     check_books(run, scenario)
 
 

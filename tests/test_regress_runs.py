@@ -13,9 +13,7 @@ from tiny_run import write_tiny
 
 from twin.cli.main import main
 from twin.sweeps import regression
-from twin.sweeps.pool import OnDone
-from twin.sweeps.task import Outcome, Task
-from twin.sweeps.worker import perform
+from twin.sweeps.task import OnOutcome, Outcome, Task
 
 
 @pytest.fixture(scope="module")
@@ -38,10 +36,10 @@ def folder(accepted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 _done: dict[str, Outcome] = {}
 
 
-def _perform_here(tasks: Sequence[Task], jobs: int | None, on_done: OnDone | None) -> list[Outcome]:
+def _perform_here(tasks: Sequence[Task], jobs: int | None, on_done: OnOutcome | None) -> list[Outcome]:
     for task in tasks:
         if task.loaded.digest not in _done:
-            _done[task.loaded.digest] = perform(task)
+            _done[task.loaded.digest] = task()
     return [_done[task.loaded.digest] for task in tasks]
 
 

@@ -149,13 +149,15 @@ def test_before_the_notice_policies_are_the_same_factory(short: dict[str, twin.R
 
 
 def test_the_price_of_obedience(short: dict[str, twin.Run]) -> None:
-    """Slowing GPUs can only cost tokens, and the ladder slows where that costs less than everywhere alike.
+    """Slowing GPUs costs time per token, and the ladder slows where that costs fewer good tokens than everywhere alike.
 
-    The second is no law for each single seed, so the two may be 2 percent apart the wrong way round.
+    The second is no law for each single seed, so the two may be 2 percent apart the wrong way round. (That tokens get fewer is
+    none either: calls that come later find other prefixes in the caches, and an overloaded factory keeps more promises.)
     """
+    tpot_s = {policy: run.summary["service"]["tpot_s"]["mean"] for policy, run in short.items()}
+    assert tpot_s["ladder"] > tpot_s["none"]
+    assert tpot_s["uniform_cap"] > tpot_s["none"]
     good = {policy: run.summary["service"]["goodput_output_tokens_per_s"] for policy, run in short.items()}
-    assert good["ladder"] <= 1.01 * good["none"]
-    assert good["uniform_cap"] <= 1.01 * good["none"]
     assert good["ladder"] >= 0.98 * good["uniform_cap"]
     shed = {policy: _event(run)["draw_during_w"] for policy, run in short.items()}
     assert shed["ladder"] < shed["none"]

@@ -18,13 +18,12 @@ from tiny_run import write_tiny
 
 from twin.cli.main import main
 from twin.errors import InputError
+from twin.processes.pool import Died, _Worker
 from twin.schema import load_scenario
 from twin.sweeps import Study, open_study, run_sweep
 from twin.sweeps import run as sweeping
 from twin.sweeps.plot import axis_values
-from twin.sweeps.pool import OnDone, _Worker, perform_all
-from twin.sweeps.task import Task
-from twin.sweeps.worker import perform
+from twin.sweeps.task import OnOutcome, Task, perform_all
 
 RATE, POLICY = "workload.arrivals.rate", "control.policy"
 
@@ -50,9 +49,9 @@ def _closed_figures() -> Iterator[None]:
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs in this process, one after the other: quicker where processes are not what is tested."""
 
-    def perform_here(tasks: Sequence[Task], jobs: int | None, on_done: OnDone) -> None:
+    def perform_here(tasks: Sequence[Task], jobs: int | None, on_done: OnOutcome) -> None:
         for index, task in enumerate(tasks):
-            on_done(index, perform(task))
+            on_done(index, task())
 
     monkeypatch.setattr(sweeping, "perform_all", perform_here)
 
@@ -165,9 +164,9 @@ def test_a_process_that_dies_takes_down_its_own_run_alone(scenario: Path, tmp_pa
         worker._process.kill()
         selector.select(10)
         index, outcome = worker.answer()
-        assert (index, outcome.exit_code, outcome.summary) == (0, 3, None)
-        assert outcome.error is not None
-        assert "SIGKILL" in outcome.error
+        assert index == 0
+        assert isinstance(outcome, Died)
+        assert "SIGKILL" in outcome.reason
         worker.take(1, Task(loaded, tmp_path / "next"))
         selector.select(30)
         index, outcome = worker.answer()

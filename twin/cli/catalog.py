@@ -59,7 +59,7 @@ def readable(key: str, value: Value) -> str:
     if value.value is None:
         return "unknown"
     if isinstance(value.value, tuple):
-        return ", ".join(_number(key, number, value.unit) for number in value.value)
+        return ", ".join(each if isinstance(each, str) else _number(key, each, value.unit) for each in value.value)
     if isinstance(value.value, bool):
         return "yes" if value.value else "no"
     return value.value if isinstance(value.value, str) else _number(key, value.value, value.unit)

@@ -1,4 +1,4 @@
-"""`twin check`: scenario and topology files looked through without running them."""
+"""`twin check`: scenario, topology and catalogue files looked through without running them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from twin.catalog import load_catalog
+from twin.catalog import Catalog, load_catalog
 from twin.control import policy_of
 from twin.errors import InputError, Problem
-from twin.schema import LoadedScenario, Topology, load_any
+from twin.schema import LoadedParts, LoadedTopology, Topology, catalog_with, load_any
 from twin.schema.json_schema import write_schemas
 
 
@@ -21,7 +21,7 @@ def check_command(
     With `schemas_folder`, the JSON Schema files are written there as well. Raises InputError when the folder cannot be written.
     """
     if not files and schemas_folder is None:
-        raise InputError("twin check: name the scenario or topology files to check")
+        raise InputError("twin check: name the scenario, topology or catalogue files to check")
     if schemas_folder is not None:
         try:
             for path in write_schemas(schemas_folder):
@@ -41,17 +41,18 @@ def check_command(
 def describe(file: str, overrides: Mapping[str, object] | None = None) -> str:
     """What a sound file holds: "scenario, 1 site, 8 racks, 576 GPUs". Raises InputError."""
     loaded = load_any(file, overrides)
-    if isinstance(loaded, LoadedScenario):
-        try:
-            policy_of(loaded.scenario.control)
-        except InputError as error:
-            raise InputError([Problem(file, 1, 1, "control.settings", str(error))]) from None
-        return f"scenario, {_size(loaded.scenario.topology)}"
-    return f"topology, {_size(loaded.model)}"
+    if isinstance(loaded, LoadedParts):
+        return f"catalogue file, {_counted(len(loaded.model.parts), 'part')} of kind {loaded.model.kind}"
+    if isinstance(loaded, LoadedTopology):
+        return f"topology, {_size(loaded.topology, load_catalog())}"
+    try:
+        policy_of(loaded.scenario.control)
+    except InputError as error:
+        raise InputError([Problem(file, 1, 1, "control.settings", str(error))]) from None
+    return f"scenario, {_size(loaded.scenario.topology, catalog_with(loaded.scenario.catalog))}"
 
 
-def _size(topology: Topology) -> str:
-    catalog = load_catalog()
+def _size(topology: Topology, catalog: Catalog) -> str:
     groups = [group for site in topology.sites for group in site.racks]
     racks = sum(group.count for group in groups)
     gpus = sum(group.count * int(catalog.part("rack", group.rack).number("gpus")) for group in groups)

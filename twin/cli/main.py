@@ -103,14 +103,14 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--quiet", action="store_true", help="no narration and no progress bar")
     run.set_defaults(call=_run)
 
-    check = commands.add_parser("check", help="check scenario and topology files")
-    check.add_argument("files", nargs="*", metavar="FILE")
+    check = commands.add_parser("check", help="check scenario, topology and catalogue files")
+    check.add_argument("files", nargs="*", metavar="FILE", help="scenarios, topologies or catalogue files")
     check.add_argument("--set", action="append", metavar="PATH=VALUE", help="lay a value on each file first")
     check.add_argument("--write-schemas", metavar="DIR", help="write the JSON Schemas for editors to DIR")
     check.set_defaults(call=_check)
 
     new = commands.add_parser("new", help="start a scenario and a topology of your own")
-    new.add_argument("folder", metavar="DIR")
+    new.add_argument("folder", metavar="DIR", help="folder to make")
     new.add_argument("--template", default="quickstart", metavar="NAME", help="quickstart or curtailment")
     new.set_defaults(call=_new)
 
@@ -126,19 +126,29 @@ def parser() -> argparse.ArgumentParser:
     sweep.add_argument("--json", action="store_true", help="print the table as JSON and nothing else on stdout")
     sweep.set_defaults(call=_sweep)
 
+    pareto = commands.add_parser(
+        "pareto", help="find the frontier of systems: tokens/s per GPU and per MW over tokens/s per user"
+    )
+    _scenario(pareto)
+    pareto.add_argument("--jobs", type=int, metavar="N", help="processes (default: one for each core)")
+    pareto.add_argument("--out", type=Path, metavar="DIR", help="where the study goes (default: studies/NAME-pareto-HASH)")
+    pareto.add_argument("--resume", action="store_true", help="keep what an earlier, unfinished study has played")
+    pareto.add_argument("--json", action="store_true", help="print the study as one JSON document on stdout")
+    pareto.set_defaults(call=_pareto)
+
     compare = commands.add_parser("compare", help="put the figures of two runs side by side")
-    compare.add_argument("a", metavar="RUN_A")
-    compare.add_argument("b", metavar="RUN_B")
+    compare.add_argument("a", metavar="RUN_A", help="a run directory")
+    compare.add_argument("b", metavar="RUN_B", help="the run directory held against it")
     compare.add_argument("--json", action="store_true")
     compare.set_defaults(call=_compare)
 
     summary = commands.add_parser("summary", help="print what a run came to")
-    summary.add_argument("run", metavar="RUN")
+    summary.add_argument("run", metavar="RUN", help="a run directory")
     summary.add_argument("--json", action="store_true", help="print summary.json")
     summary.set_defaults(call=_summary)
 
     report = commands.add_parser("report", help="make the report of a run anew")
-    report.add_argument("run", metavar="RUN")
+    report.add_argument("run", metavar="RUN", help="a run directory")
     report.add_argument("--out", type=Path, metavar="FILE", help="where it goes (default: report.html of the run)")
     report.set_defaults(call=_report)
 
@@ -149,41 +159,62 @@ def parser() -> argparse.ArgumentParser:
     regress.add_argument("--json", action="store_true")
     regress.set_defaults(call=_regress)
 
+    calibrate = commands.add_parser("calibrate", help="fit the step model's coefficients to files of measurements")
+    calibrate.add_argument("data", type=Path, nargs="+", metavar="DATA", help="CSV files of measurements (docs/calibration.md)")
+    calibrate.add_argument("--out", type=Path, metavar="FILE", help="a catalogue file of backends (default: on stdout)")
+    calibrate.add_argument("--source", metavar="TEXT", help="where the measurements are from (default: the file's name)")
+    calibrate.add_argument("--jobs", type=int, metavar="N", help="processes (default: one for each core)")
+    calibrate.set_defaults(call=_calibrate)
+
+    validate = commands.add_parser("validate", help="predict each row of a file of measurements, and show the errors")
+    validate.add_argument("data", type=Path, metavar="DATA", help="a CSV file of measurements (docs/calibration.md)")
+    validate.add_argument("--jobs", type=int, metavar="N", help="processes (default: one for each core)")
+    validate.add_argument("--json", action="store_true")
+    validate.set_defaults(call=_validate)
+
     _trace_commands(commands.add_parser("trace", help="look at, convert or generate traces"))
 
     topology = commands.add_parser("topology", help="look at a topology")
     inner = topology.add_subparsers(metavar="WHAT", required=True)
     show = inner.add_parser("show", help="racks, fabric, chain and cooling of a file")
-    show.add_argument("file", metavar="FILE")
+    show.add_argument("file", metavar="FILE", help="a topology file")
     show.add_argument("--format", default="table", choices=["table", "json", "graphml", "svg"])
     show.set_defaults(call=_topology_show)
 
     catalog = commands.add_parser("catalog", help="list the parts of the catalogue, each number with its source")
-    catalog.add_argument("kind", nargs="?", metavar="KIND")
+    catalog.add_argument("kind", nargs="?", metavar="KIND", help="gpu, model, backend, ... (default: list the kinds)")
     catalog.add_argument("--json", action="store_true")
     catalog.set_defaults(call=_catalog)
+
+    model = commands.add_parser("model", help="bring a model of your own")
+    inner = model.add_subparsers(metavar="WHAT", required=True)
+    bring = inner.add_parser("import", help="make a catalogue file from a Hugging Face config.json")
+    bring.add_argument("config", type=Path, metavar="CONFIG.JSON", help="as published with a checkpoint")
+    bring.add_argument("--name", metavar="NAME", help="what scenarios call it (default: the name of the file or its folder)")
+    bring.add_argument("--out", type=Path, metavar="FILE", help="where it goes (default: stdout)")
+    bring.set_defaults(call=_model_import)
     return top
 
 
 def _scenario(command: argparse.ArgumentParser) -> None:
-    command.add_argument("scenario", metavar="SCENARIO")
+    command.add_argument("scenario", metavar="SCENARIO", help="a scenario file")
     command.add_argument("--set", action="append", metavar="PATH=VALUE", help="lay a value on the scenario; may be repeated")
 
 
 def _trace_commands(trace: argparse.ArgumentParser) -> None:
     inner = trace.add_subparsers(metavar="WHAT", required=True)
     info = inner.add_parser("info", help="sizes, lengths and prefix reuse of a trace")
-    info.add_argument("file", type=Path, metavar="FILE")
+    info.add_argument("file", type=Path, metavar="FILE", help="a trace")
     info.add_argument("--format", default="auto")
     info.add_argument("--json", action="store_true")
     info.set_defaults(call=_trace_info)
     convert = inner.add_parser("convert", help="write a trace in another format, told by the output's name")
-    convert.add_argument("file", type=Path, metavar="FILE")
+    convert.add_argument("file", type=Path, metavar="FILE", help="a trace")
     convert.add_argument("--format", default="auto")
     convert.add_argument("--out", type=Path, required=True, metavar="FILE")
     convert.set_defaults(call=_trace_convert)
     generate = inner.add_parser("generate", help="write a trace drawn from fitted distributions")
-    generate.add_argument("kind", metavar="KIND", help="agents, chat or fixed")
+    generate.add_argument("kind", metavar="KIND", help="agents, chat, reasoning or fixed")
     generate.add_argument("--out", type=Path, required=True, metavar="FILE")
     generate.add_argument("--sessions", type=int, required=True, metavar="N")
     generate.add_argument("--rate", default="1 /s", help="mean arrival rate of sessions (default: 1 /s)")
@@ -230,6 +261,12 @@ def _sweep(options: argparse.Namespace) -> int:
     )
 
 
+def _pareto(options: argparse.Namespace) -> int:
+    from twin.cli.pareto import pareto_command
+
+    return pareto_command(options.scenario, pairs(options.set), options.jobs, options.out, options.resume, options.json)
+
+
 def _compare(options: argparse.Namespace) -> int:
     from twin.cli.compare import compare_command
 
@@ -252,6 +289,18 @@ def _regress(options: argparse.Namespace) -> int:
     from twin.cli.regress import regress_command
 
     return regress_command(options.folder, options.accept, options.junit, options.json)
+
+
+def _calibrate(options: argparse.Namespace) -> int:
+    from twin.cli.calibrate import calibrate_command
+
+    return calibrate_command(options.data, options.source, options.jobs, options.out)
+
+
+def _validate(options: argparse.Namespace) -> int:
+    from twin.cli.validate import validate_command
+
+    return validate_command(options.data, options.jobs, options.json)
 
 
 def _trace_info(options: argparse.Namespace) -> int:
@@ -302,6 +351,12 @@ def _catalog(options: argparse.Namespace) -> int:
     from twin.cli.catalog import catalog_command
 
     return catalog_command(options.kind, options.json)
+
+
+def _model_import(options: argparse.Namespace) -> int:
+    from twin.cli.model import model_import_command
+
+    return model_import_command(options.config, options.name, options.out)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,13 @@ from twin.errors import InputError, did_you_mean
 if TYPE_CHECKING:
     from twin.workload.session import Session
 
-#: Kind -> (format of a .csv, of a .jsonl). A chat or fixed session is one call, which the Azure form holds.
-_GENERATED = {"agents": ("agent_csv", "sessions"), "chat": ("azure", "sessions"), "fixed": ("azure", "sessions")}
+#: Kind -> (format of a .csv, of a .jsonl). A session of any other kind than agents is one call, which the Azure form holds.
+_GENERATED = {
+    "agents": ("agent_csv", "sessions"),
+    "chat": ("azure", "sessions"),
+    "fixed": ("azure", "sessions"),
+    "reasoning": ("azure", "sessions"),
+}
 #: No trace to generate is longer than a hundred years.
 _LONGEST_S = 100 * 365.25 * 86_400
 _CONVERTED = ("agent_csv", "sessions")
