@@ -15,7 +15,7 @@ from calibration_rows import TRUTH, measured_rows, row, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twin.calibration import calibrate, catalogue_text, cross_validate, read_table, validate
+from twin.calibration import Fitted, calibrate, catalogue_text, cross_validate, read_table, validate
 from twin.calibration.campaigns import Campaigns, Rule
 from twin.calibration.fitted import stand_in, with_stand_ins
 from twin.calibration.fitting import PRIORS, Measured, fit
@@ -289,6 +289,16 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     source = part.values[f"hopper_fp8_{fields(Coefficients)[0].name}"]
     assert (source.source, source.status) == ("made up", "measured")
     assert part.values["rubin_fp4_taken_over_from"].status == "projected"
+
+
+def test_a_coefficient_at_its_limit_is_not_called_measured(tmp_path: Path) -> None:
+    found = FitRange(3, ("llama_3_1_8b",), (1, 2), (1, 16), (360, 2440), 0.01, 0.02)
+    at_limit = replace(START, attention_compute_eff=PRIORS["attention_compute_eff"].highest, step_overhead_s=1.005e-5)
+    path = tmp_path / "mine.yaml"
+    path.write_text(catalogue_text([Fitted(("vllm", "hopper", "fp8"), at_limit, found, "our lab")]))
+    values = read_parts("backend", path)["vllm"].values
+    assumed = {name for name in PRIORS if values[f"hopper_fp8_{name}"].status == "assumed"}
+    assert assumed == {"attention_compute_eff", "step_overhead_s"}
 
 
 def test_outside_the_fitted_range_is_told() -> None:

@@ -8,6 +8,7 @@ from dataclasses import astuple, dataclass, fields
 
 import yaml
 
+from twin.calibration.fitting import PRIORS
 from twin.catalog import load_catalog
 from twin.performance import Coefficients, FitRange
 
@@ -23,6 +24,8 @@ _NEAREST_GENERATIONS = {
     "blackwell": ("hopper", "ampere"),
     "rubin": ("blackwell", "hopper"),
 }
+#: Within this factor of the limit of its prior a coefficient is at it; they are stored with three digits.
+_AT_LIMIT = 1.01
 #: Not yet sold: what stands in for it is a projection.
 _PROJECTED = ("rubin",)
 
@@ -122,7 +125,12 @@ def _entries(key: Key, substitute: Key | None, groups: Mapping[Key, Fitted]) -> 
     lines = []
     for field, value in zip(fields(Coefficients), astuple(group.coefficients), strict=True):
         written = f"{float(f'{value * 1e6:.3g}'):g} us" if field.name.endswith("_s") else float(f"{value:.3g}")
-        lines.append(_line(f"{own}_{field.name}", written, group.source, "measured", "fitted"))
+        prior = PRIORS[field.name]
+        if value <= prior.lowest * _AT_LIMIT or value >= prior.highest / _AT_LIMIT:
+            told = ("assumed", "at the limit of what a fit allows: the points do not decide it")
+        else:
+            told = ("measured", "fitted")
+        lines.append(_line(f"{own}_{field.name}", written, group.source, *told))
     for name, value in (
         ("points", found.points),
         ("models", ", ".join(found.models)),
