@@ -39,6 +39,7 @@ bench: install
 
 nightly: install
 	$(BIN)/python -m pytest -m slow
+	TWIN_EXAMPLES=random $(BIN)/python -m pytest -n auto tests/test_invariants.py tests/test_prefix_tree.py tests/test_worker.py
 	$(BIN)/twin regress scenarios/nightly
 
 # Tables in docs/ that repeat the code, and the editors' schemas.

@@ -22,7 +22,7 @@ def segment_of(prefix: Tokens) -> Tokens:
 
 
 class ReferenceMemory:
-    """Each use of a content marks every segment of it with the time."""
+    """The end of each use of a content marks every segment of it with the time."""
 
     def __init__(self, block_tokens: int):
         self.block_tokens = block_tokens
@@ -41,7 +41,6 @@ class ReferenceMemory:
 
     def pin(self, content: Tokens) -> Tokens:
         found = content[: self.match(content)]
-        self.use(found)
         self.pins.append(found)
         return found
 
@@ -57,11 +56,11 @@ class ReferenceMemory:
         self.pins.remove(pinned)
         self.use(pinned)
 
-    def is_pinned(self, segment: Tokens) -> bool:
-        return any(pinned[: len(segment)] == segment for pinned in self.pins)
+    def pinned(self) -> set[Tokens]:
+        return {content[: n + 1] for content in self.pins for n in range(len(content))}
 
     def pinned_tokens(self) -> int:
-        return sum(self.is_pinned(segment_of(prefix)) for prefix in self.held)
+        return len(self.pinned())
 
     def segments(self) -> list[Tokens]:
         return list(dict.fromkeys(segment_of(prefix) for prefix in self.held))
@@ -69,15 +68,18 @@ class ReferenceMemory:
     def shrink_to(self, tokens: int) -> list[Tokens]:
         """The prefixes that went, in order, one a token."""
         gone = []
+        pinned = self.pinned()
         while len(self.held) > tokens:
             segments = self.segments()
-            tails = [s for s in segments if not any(other[: len(s)] == s for other in segments if other != s)]
-            free = [s for s in tails if not self.is_pinned(s)]
+            idle = [s for s in segments if s not in pinned]  # whose first token nobody uses
+            parents = {segment_of(s[:-1]) for s in idle if len(s) > 1}
+            ends = {s: max((prefix for prefix in self.held if segment_of(prefix) == s), key=len) for s in segments}
+            free = [s for s in segments if s not in parents and ends[s] not in pinned]
             if not free:
                 break
-            victim = min(free, key=lambda segment: self.used[segment])
-            ends = sorted((prefix for prefix in self.held if segment_of(prefix) == victim), key=len)
-            while ends and (len(self.held) > tokens or len(ends) % self.block_tokens):
-                gone.append(ends.pop())
+            victim = min(free, key=lambda segment: (self.used[segment], -len(segment)))
+            held = sorted((prefix for prefix in self.held if segment_of(prefix) == victim), key=len)
+            while held and held[-1] not in pinned and (len(self.held) > tokens or len(held) % self.block_tokens):
+                gone.append(held.pop())
                 del self.held[gone[-1]]
         return gone

@@ -53,6 +53,38 @@ def test_what_two_compute_at_once_is_held_once() -> None:
     assert worker.memory.kept_tokens == 3000
 
 
+def test_what_lies_past_a_shared_prefix_gives_way_to_its_user() -> None:
+    """One alone must always get in, however long the content is that began like its own."""
+    worker = Worker(replace(SPEC, kv_capacity_tokens=5000))
+    play(worker, [ask(0, 0.0, ((1, 4000),))])
+    other = ask(1, 5.0, ((1, 1000), (2, 3500)))
+    play(worker, [other])
+    assert other.cached_tokens == 1000
+    assert other.finish_s is not None
+    assert worker.memory.kept_tokens == 5000  # of the first one's 3,000 tokens past the shared 1,000 what there is room for
+
+
+def test_a_longer_copy_made_meanwhile_takes_no_room_in_use() -> None:
+    worker = Worker(SPEC)
+    short, long = ask(0, 0.0, ((1, 1000), (2, 200)), 400), ask(1, 0.0, ((1, 3000),), 2)
+    for request in (long, short):
+        worker.submit(request, 0.0)
+    worker.advance(0.0)
+    while short.first_token_s is None or long.finish_s is None:
+        worker.advance(worker.next_change_s)
+    assert worker.memory.pinned_tokens == pytest.approx(1200, abs=20)
+    assert worker.memory.kept_tokens == 2000
+
+
+def test_memory_warmed_past_a_prefix_in_use_is_not_in_use() -> None:
+    worker = Worker(replace(SPEC, kv_capacity_tokens=5000))
+    worker.submit(ask(0, 0.0, ((1, 1000), (2, 200)), 400), 0.0)
+    while not worker.batch:
+        worker.advance(worker.next_change_s)
+    worker.memory.warm(((1, 4900),))
+    assert worker.memory.pinned_tokens <= 1210
+
+
 def test_a_context_that_went_on_differently_leaves_no_old_end() -> None:
     worker = Worker(SPEC)
     play(worker, [ask(0, 0.0, ((1, 5000),), keep_cache=True)])

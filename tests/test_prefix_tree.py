@@ -69,9 +69,9 @@ def test_a_sub_agent_branches_off_in_the_middle() -> None:
     assert (tree.total_tokens, len(tree)) == (5600, 3)
     assert tree.match(((ALICE, 5000),)) == 5000
     assert tree.match(((ALICE, 700), (BOB, 400))) == 1000
-    # The rest of the parent's 5000 tokens is pinned with the branch.
+    # The rest of the parent's 5000 tokens is not pinned with the branch.
     tree.pin(((ALICE, 700), (BOB, 300)))
-    assert tree.pinned_tokens == 5300
+    assert tree.pinned_tokens == 1000
 
 
 def test_a_middle_segment_of_another_length_is_other_content_from_there_on() -> None:
@@ -106,8 +106,9 @@ def test_what_is_pinned_stays() -> None:
     tree.insert(((SYSTEM, 1000), (ALICE, 200)))
     tree.insert(((SYSTEM, 1000), (BOB, 300)))
     pin = tree.pin(((SYSTEM, 1000), (ALICE, 100)))
-    assert shrunk(tree, 0) == [(((SYSTEM, 1000), (BOB, 300)), 1000)]
-    assert (tree.total_tokens, tree.pinned_tokens) == (1200, 1200)
+    # Alice's tail is the older of the two.
+    assert shrunk(tree, 0) == [(((SYSTEM, 1000), (ALICE, 200)), 1100), (((SYSTEM, 1000), (BOB, 300)), 1000)]
+    assert (tree.total_tokens, tree.pinned_tokens) == (1100, 1100)
     tree.unpin(pin)
     tree.shrink_to(0)
     assert (tree.total_tokens, len(tree), tree.evicted_tokens) == (0, 0, 1500)
@@ -117,12 +118,15 @@ def test_a_pin_inside_keeps_its_node_when_the_branches_go() -> None:
     tree = PrefixTree()
     tree.insert(((SYSTEM, 1000), (ALICE, 200)))
     pin = tree.pin(((SYSTEM, 400), (BOB, 10)))
-    assert (pin.tokens, tree.pinned_tokens) == (400, 1000)
-    tree.shrink_to(0)
+    assert (pin.tokens, tree.pinned_tokens) == (400, 400)
+    tree.shrink_to(1000)
     assert tree.total_tokens == 1000
     assert tree.grow(pin, ((SYSTEM, 400), (BOB, 10))) == 10
+    assert tree.pinned_tokens == 410
+    assert shrunk(tree, 0) == [(((SYSTEM, 1000),), 400)]
+    assert tree.total_tokens == 410
     tree.unpin(pin)
-    assert shrunk(tree, 400) == [(((SYSTEM, 400), (BOB, 10)), 400), (((SYSTEM, 1000),), 400)]
+    assert shrunk(tree, 399) == [(((SYSTEM, 400), (BOB, 10)), 399)]
 
 
 # --- eviction ------------------------------------------------------------------------------------------------------------

@@ -35,11 +35,13 @@ def path_tokens(path: ContextPath) -> int:
 class _Node:
     """The first `tokens` tokens of a segment, `start` tokens of other segments before it.
 
-    `place` is where it hangs: tokens of its parent's segment, and its own key. `pins` counts its own pins and the children
-    that have any; `last_use` is a serial. The root is its own parent and counts one pin, which ends every walk upwards.
+    `place` is where it hangs: tokens of its parent's segment, and its own key. `uses` counts by length how much of the segment
+    its own pins and its children in use need, None where there are none, and `used` is the longest; `idle` counts the other
+    children. `last_use` is a serial, `queued` the one of its entry in the eviction order. The root is its own parent and in use
+    for ever, which ends every walk upwards.
     """
 
-    __slots__ = ("children", "last_use", "parent", "pins", "place", "start", "tokens")
+    __slots__ = ("children", "idle", "last_use", "parent", "place", "queued", "start", "tokens", "used", "uses")
 
     def __init__(self, parent: _Node | None, place: tuple[int, int], start: int, tokens: int):
         self.parent = parent or self
@@ -47,8 +49,11 @@ class _Node:
         self.start = start
         self.tokens = tokens
         self.children: dict[tuple[int, int], _Node] = {}
-        self.pins = 0
+        self.uses: dict[int, int] | None = None
+        self.used = 0
+        self.idle = 0
         self.last_use = 0
+        self.queued = -1
 
 
 class Pin:
@@ -65,9 +70,9 @@ class Pin:
 class PrefixTree:
     """KV tokens of one memory tier by content.
 
-    It has no size of its own: in HBM it lives in what running sequences leave, so its owner calls `shrink_to`. A node that
-    has children or is pinned stays whole; of any other, whole blocks of `block_tokens` tokens are evicted from its end, so
-    that a multiple of them or nothing remains. What is matched is not rounded.
+    It has no size of its own: in HBM it lives in what running sequences leave, so its owner calls `shrink_to`. What is pinned
+    stays, and so does a node with children that are not; of any other, whole blocks of `block_tokens` tokens are evicted from
+    its end, so that a multiple of them or what is pinned remains. What is matched is not rounded.
     """
 
     __slots__ = ("_block_tokens", "_nodes", "_order", "_root", "_serial", "evicted_tokens", "pinned_tokens", "total_tokens")
@@ -75,13 +80,14 @@ class PrefixTree:
     def __init__(self, block_tokens: int = 1):
         self._block_tokens = block_tokens
         self._root = _Node(None, (0, 0), 0, 0)
-        self._root.pins = 1
+        self._root.uses = {0: 1}
         self._nodes = 0
         self._serial = 0
-        #: A heap of (last use, node). An entry is out of date where the node was used later, is pinned or has children.
-        self._order: list[tuple[int, _Node]] = []
+        #: A heap of (last use, minus the start, node): of nodes used together, which lie on one path, the deepest goes first.
+        #: An entry is out of date where the node was used later or has nothing to give.
+        self._order: list[tuple[int, int, _Node]] = []
         self.total_tokens = 0
-        #: Tokens of nodes that are pinned or have a pinned descendant, those past the descendant's place included.
+        #: Tokens of all contexts that are pinned, those that several share once.
         self.pinned_tokens = 0
         #: Tokens evicted since the beginning; those dropped by `clear` are not among them.
         self.evicted_tokens = 0
@@ -97,7 +103,7 @@ class PrefixTree:
     def pin(self, path: ContextPath) -> Pin:
         """Keep what is held of `path` until `unpin`, which counts as its use; holds nothing where nothing matches."""
         node, depth, tokens = self._find(path)
-        self._hold(node)
+        self._hold(node, tokens - node.start)
         return Pin(node, depth, tokens)
 
     def grow(self, pin: Pin, path: ContextPath) -> int:
@@ -113,7 +119,8 @@ class PrefixTree:
             self._check_own(node, pin, path)
             offset = path[depth - 1][1]
             if node.tokens < offset:
-                new = self._extend(node, offset)
+                new = offset - node.tokens
+                node.tokens = offset
         deepest = node
         for index in range(depth, len(path)):
             key, length = path[index]
@@ -123,18 +130,21 @@ class PrefixTree:
                 if length < 1:
                     raise SimulationError(f"a segment of {length} tokens holds nothing: leave it out of {path}")
                 child = deepest.children[place] = _Node(deepest, place, deepest.start + offset, length)
+                deepest.idle += 1
                 self._nodes += 1
                 new += length
             elif child.tokens < length:
-                new += self._extend(child, length)
+                new += length - child.tokens
+                child.tokens = length
             deepest, offset = child, length
         self.total_tokens += new
-        if deepest is not node:
-            self._hold(deepest)
-            # The new pin is below, so the old node stays pinned and no candidate for eviction.
-            node.pins -= 1
+        held = pin.tokens - node.start
+        if deepest is not node or offset != held:
+            # The new hold is below or longer, so that the old one's end frees nothing.
+            self._hold(deepest, offset)
+            self._release(node, held)
             pin._node, pin._depth = deepest, len(path)
-        pin.tokens = deepest.start + offset
+            pin.tokens = deepest.start + offset
         return new
 
     def unpin(self, pin: Pin) -> None:
@@ -144,24 +154,20 @@ class PrefixTree:
             raise SimulationError(f"a pin of {pin.tokens} tokens was released twice")
         pin._node = None
         self._serial += 1
-        node.last_use = self._serial
-        self._release(node)
-        if not node.children and not node.pins:
-            heappush(self._order, (node.last_use, node))
-            if len(self._order) > 2 * self._nodes + FEW_ENTRIES:
-                self._forget_outdated()
+        self._release(node, pin.tokens - node.start)
+        while node is not self._root:
+            node.last_use = self._serial
+            self._offer(node)
+            node = node.parent
 
     def trim(self, pin: Pin) -> None:
         """Forget what the deepest segment of a pin holds past it: content that nobody will ask for, as the context that had it
         went on differently. Nothing happens where others use it or hang there."""
         node = pin._node
-        if node is None or node is self._root or node.pins > 1 or node.children:
+        if node is None or node is self._root or node.children or node.uses != {node.used: 1}:
             return
-        more = node.tokens - (pin.tokens - node.start)
-        if more:
-            node.tokens -= more
-            self.total_tokens -= more
-            self.pinned_tokens -= more
+        self.total_tokens -= node.tokens - node.used
+        node.tokens = node.used
 
     def insert(self, path: ContextPath) -> int:
         """Hold `path` as the most recently used content; the tokens that were not held before."""
@@ -173,29 +179,32 @@ class PrefixTree:
     def shrink_to(self, tokens: int, evicted: Evicted | None = None) -> None:
         """Evict tails, least recently used first, until at most `tokens` are held or the rest is pinned.
 
-        A node without children left is as recently used as itself or the child it lost, whichever was later. Where a tail
-        spans nodes that hold nothing beside it, `evicted` gets it in one call, so that a long path costs its length once.
+        Where a tail spans nodes that hold nothing beside it, `evicted` gets it in one call, so that a long path costs its
+        length once.
         """
         order = self._order
         path: ContextPath = ()
         stays = 0
         gone = self._root
         while self.total_tokens > tokens and order:
-            last_use, node = order[0]
+            last_use, _, node = order[0]
             if _is_outdated(last_use, node):
                 heappop(order)
+                if node.queued == last_use:
+                    node.queued = -1
                 continue
             if evicted is not None and (gone.parent is not node or gone.place[0] != node.tokens):
                 if path:
                     evicted(path, stays)
                 path = _path_to(node)
             keep = max(0, node.tokens - (self.total_tokens - tokens))
-            keep -= keep % self._block_tokens
+            keep = max(node.used, keep - keep % self._block_tokens)
             self.total_tokens -= node.tokens - keep
             self.evicted_tokens += node.tokens - keep
             stays = node.start + keep
             if keep:
                 node.tokens = keep
+                gone = self._root
             else:
                 self._remove(node)
                 gone = node
@@ -207,6 +216,7 @@ class PrefixTree:
         if self.pinned_tokens:
             raise SimulationError(f"{self.pinned_tokens} tokens are pinned: release the pins before clearing the memory")
         self._root.children.clear()
+        self._root.idle = 0
         self._order.clear()
         self._nodes = 0
         self.total_tokens = 0
@@ -239,47 +249,79 @@ class PrefixTree:
                 f"in segment {depth} with key {node.place[1]} at {node.place[0]} of the one before, and was given {path}"
             )
 
-    def _extend(self, node: _Node, tokens: int) -> int:
-        more = tokens - node.tokens
-        node.tokens = tokens
-        if node.pins:
-            self.pinned_tokens += more
-        return more
-
-    def _hold(self, node: _Node) -> None:
-        node.pins += 1
-        while node.pins == 1:
-            self.pinned_tokens += node.tokens
+    def _hold(self, node: _Node, length: int) -> None:
+        """Use the first `length` tokens of a node's segment, and of those above it as far as the place of the one below."""
+        while True:
+            uses = node.uses
+            if uses is None:
+                node.uses = {length: 1}
+            else:
+                uses[length] = uses.get(length, 0) + 1
+            if length > node.used:
+                self.pinned_tokens += length - node.used
+                node.used = length
+            self._offer(node)  # what it holds past its use can go, once its last idle child is no longer idle
+            if uses is not None:
+                return
+            length = node.place[0]
             node = node.parent
-            node.pins += 1
+            node.idle -= 1
 
-    def _release(self, node: _Node) -> None:
-        node.pins -= 1
-        while not node.pins:
-            self.pinned_tokens -= node.tokens
+    def _release(self, node: _Node, length: int) -> None:
+        while True:
+            uses = node.uses
+            if uses is None:
+                raise SimulationError(f"{length} tokens of segment {node.place} were released that nobody held")
+            if uses[length] > 1:
+                uses[length] -= 1
+                return
+            del uses[length]
+            if length == node.used:
+                node.used = max(uses, default=0)
+                self.pinned_tokens -= length - node.used
+            if uses:
+                return
+            node.uses = None
+            length = node.place[0]
             node = node.parent
-            node.pins -= 1
+            node.idle += 1
 
     # --- eviction ----------------------------------------------------------------------------------------------------
+
+    def _offer(self, node: _Node) -> None:
+        """Put a node that has something to give in the order."""
+        if not node.idle and node.tokens > node.used and node.queued != node.last_use:
+            node.queued = node.last_use
+            heappush(self._order, (node.last_use, -node.start, node))
+            if len(self._order) > 2 * self._nodes + FEW_ENTRIES:
+                self._forget_outdated()
 
     def _remove(self, node: _Node) -> None:
         """Take out the node that is first in the order; its parent may follow it there."""
         parent = node.parent
         del parent.children[node.place]
+        parent.idle -= 1
         self._nodes -= 1
-        parent.last_use = max(parent.last_use, node.last_use)
-        if parent.children or parent.pins:
+        if parent.idle or parent.tokens <= parent.used or parent.queued == parent.last_use:
             heappop(self._order)
         else:
-            heapreplace(self._order, (parent.last_use, parent))
+            parent.queued = parent.last_use
+            heapreplace(self._order, (parent.last_use, -parent.start, parent))
 
     def _forget_outdated(self) -> None:
-        self._order[:] = [entry for entry in self._order if not _is_outdated(*entry)]
+        entries = self._order[:]
+        self._order.clear()
+        for entry in entries:
+            last_use, _, node = entry
+            if not _is_outdated(last_use, node):
+                self._order.append(entry)
+            elif node.queued == last_use:
+                node.queued = -1
         heapify(self._order)
 
 
 def _is_outdated(last_use: int, node: _Node) -> bool:
-    return last_use != node.last_use or node.pins > 0 or bool(node.children)
+    return last_use != node.last_use or node.idle > 0 or node.tokens <= node.used
 
 
 def _path_to(node: _Node) -> ContextPath:

@@ -17,15 +17,17 @@ HASH_BLOCK_TOKENS = 512
 class Call:
     """One request to the model.
 
-    It starts when all calls of `after` (positions in the session, always smaller than its own) have finished *in the twin*,
-    plus `wait_s`; `tool` tells a tool's wait from a person's. An empty `after` is a root: it starts `wait_s` after the session.
+    It starts when all calls of `after` and `any_count` of `any_of` have finished *in the twin* (positions in the session,
+    always smaller than its own), plus `wait_s`; `tool` tells a tool's wait from a person's. Without any it is a root: it starts
+    `wait_s` after the session. `any_of` are the last calls of sub-agents of which the first few are enough.
     """
 
     after: tuple[int, ...]
     wait_s: float
     input_tokens: int
     output_tokens: int
-    #: Of the input, the leading tokens that repeat the same agent's earlier context: what an infinite cache would find.
+    #: Of the input, the leading tokens that repeat the same agent's earlier context, for a sub-agent's first call that of the
+    #: agent which spawned it: what an infinite cache would find.
     shared_prefix_tokens: int = 0
     #: 0 is the session's main agent, the others are sub-agents.
     agent: int = 0
@@ -36,6 +38,8 @@ class Call:
     tool: bool = False
     #: Leading tokens of the input that are the session's system prompt.
     system_tokens: int = 0
+    any_of: tuple[int, ...] = ()
+    any_count: int = 0
 
 
 @dataclass(slots=True)
@@ -50,6 +54,10 @@ class Session:
     warm_tokens: int = 0
     #: Number of the system prompt that it has in common with other sessions; None: its own.
     system_prompt: int | None = None
+    #: Whose session it is, of those who share the factory; empty: nobody in particular.
+    tenant: str = ""
+    #: Seconds from its start within which the whole task is of use; None: no such bound.
+    deadline_s: float | None = None
 
     @property
     def sub_agents(self) -> int:
