@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# Machines that run tests are shared: how long an example takes to draw says nothing about the code. A change is judged by the same
-# examples each time; the nightly job draws others (TWIN_EXAMPLES=random), and what it finds becomes a test.
+# Machines that run tests are shared: how long an example takes to draw says nothing about the code. A change is judged by the
+# same examples each time; the nightly job draws others (TWIN_EXAMPLES=random), and what it finds becomes a test.
 settings.register_profile("twin", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 settings.register_profile("random", settings.get_profile("twin"), derandomize=False)
 settings.load_profile("random" if os.environ.get("TWIN_EXAMPLES") == "random" else "twin")
