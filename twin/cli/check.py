@@ -11,6 +11,7 @@ from twin.control import policy_of
 from twin.errors import InputError, Problem
 from twin.schema import LoadedParts, LoadedTopology, Topology, catalog_with, load_any
 from twin.schema.json_schema import write_schemas
+from twin.schema.workload import ServeGenWorkload, TraceWorkload
 
 
 def check_command(
@@ -39,7 +40,7 @@ def check_command(
 
 
 def describe(file: str, overrides: Mapping[str, object] | None = None) -> str:
-    """What a sound file holds: "scenario, 1 site, 8 racks, 576 GPUs". Raises InputError."""
+    """What a sound file holds: "scenario, 1 site, 8 racks, 576 GPUs". Reads a scenario's trace through. Raises InputError."""
     loaded = load_any(file, overrides)
     if isinstance(loaded, LoadedParts):
         return f"catalogue file, {_counted(len(loaded.model.parts), 'part')} of kind {loaded.model.kind}"
@@ -49,6 +50,10 @@ def describe(file: str, overrides: Mapping[str, object] | None = None) -> str:
         policy_of(loaded.scenario.control)
     except InputError as error:
         raise InputError([Problem(file, 1, 1, "control.settings", str(error))]) from None
+    if isinstance(loaded.scenario.workload, TraceWorkload | ServeGenWorkload):
+        from twin.engine.workload_source import check_workload  # loads the engine, which other files do not wait for
+
+        check_workload(loaded.scenario)
     return f"scenario, {_size(loaded.scenario.topology, catalog_with(loaded.scenario.catalog))}"
 
 

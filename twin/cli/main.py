@@ -204,9 +204,10 @@ def _scenario(command: argparse.ArgumentParser) -> None:
 def _trace_commands(trace: argparse.ArgumentParser) -> None:
     inner = trace.add_subparsers(metavar="WHAT", required=True)
     info = inner.add_parser("info", help="sizes, lengths and prefix reuse of a trace")
-    info.add_argument("file", type=Path, metavar="FILE", help="a trace")
+    info.add_argument("file", type=Path, metavar="FILE", help="a trace: a file, or a folder of sessions or of clients")
     info.add_argument("--format", default="auto")
     info.add_argument("--json", action="store_true")
+    info.add_argument("--plot", type=Path, metavar="FILE", help="draw it as well, to a .png, .svg or .pdf")
     info.set_defaults(call=_trace_info)
     convert = inner.add_parser("convert", help="write a trace in another format, told by the output's name")
     convert.add_argument("file", type=Path, metavar="FILE", help="a trace")
@@ -214,14 +215,15 @@ def _trace_commands(trace: argparse.ArgumentParser) -> None:
     convert.add_argument("--out", type=Path, required=True, metavar="FILE")
     convert.set_defaults(call=_trace_convert)
     generate = inner.add_parser("generate", help="write a trace drawn from fitted distributions")
-    generate.add_argument("kind", metavar="KIND", help="agents, chat, reasoning or fixed")
+    generate.add_argument("kind", metavar="KIND", help="agents, chat, reasoning, fixed or servegen")
     generate.add_argument("--out", type=Path, required=True, metavar="FILE")
     generate.add_argument("--sessions", type=int, required=True, metavar="N")
-    generate.add_argument("--rate", default="1 /s", help="mean arrival rate of sessions (default: 1 /s)")
-    generate.add_argument("--burstiness", type=float, default=1.0, metavar="CV", help="variation of the gaps; 1 is Poisson")
+    generate.add_argument("--rate", help="mean arrival rate of sessions (default: 1 /s)")
+    generate.add_argument("--burstiness", type=float, metavar="CV", help="variation of the gaps; 1 is Poisson")
     generate.add_argument("--seed", type=int, default=1, metavar="N")
     generate.add_argument("--input-tokens", type=int, metavar="N", help="for kind fixed")
     generate.add_argument("--output-tokens", type=int, metavar="N", help="for kind fixed")
+    generate.add_argument("--clients", type=Path, metavar="FOLDER", help="for kind servegen, which draws from their rates")
     generate.set_defaults(call=_trace_generate)
 
 
@@ -306,7 +308,7 @@ def _validate(options: argparse.Namespace) -> int:
 def _trace_info(options: argparse.Namespace) -> int:
     from twin.cli.trace import trace_info_command
 
-    return trace_info_command(options.file, options.format, options.json)
+    return trace_info_command(options.file, options.format, options.json, options.plot)
 
 
 def _trace_convert(options: argparse.Namespace) -> int:
@@ -323,10 +325,11 @@ def _trace_generate(options: argparse.Namespace) -> int:
         options.out,
         sessions=options.sessions,
         seed=options.seed,
-        rate_per_s=_rate_per_s(options.rate),
+        rate_per_s=None if options.rate is None else _rate_per_s(options.rate),
         burstiness=options.burstiness,
         input_tokens=options.input_tokens,
         output_tokens=options.output_tokens,
+        clients=options.clients,
     )
 
 

@@ -14,25 +14,24 @@ from twin.errors import InputError, did_you_mean
 if TYPE_CHECKING:
     from twin.workload.session import Session
 
-#: Kind -> (format of a .csv, of a .jsonl). A session of any other kind than agents is one call, which the Azure form holds.
-_GENERATED = {
-    "agents": ("agent_csv", "sessions"),
-    "chat": ("azure", "sessions"),
-    "fixed": ("azure", "sessions"),
-    "reasoning": ("azure", "sessions"),
-}
-#: No trace to generate is longer than a hundred years.
-_LONGEST_S = 100 * 365.25 * 86_400
-_CONVERTED = ("agent_csv", "sessions")
+#: Kind -> format of a .csv. A session of most other kinds than agents is one call, which the Azure form holds; not so its tenant.
+_GENERATED = {"agents": "agent_csv", "chat": "azure", "fixed": "azure", "reasoning": "azure", "servegen": "agent_csv"}
+#: Ending of a trace to write -> its format; None: hangs on what is written.
+_FORMS = {".csv": None, ".jsonl": "sessions", ".parquet": "parquet"}
 
 
-def trace_info_command(path: Path, fmt: str = "auto", as_json: bool = False) -> int:
-    """Print what a trace holds; what the reader had to decide goes to stderr."""
-    from twin.workload.info import trace_info
+def trace_info_command(path: Path, fmt: str = "auto", as_json: bool = False, plot: Path | None = None) -> int:
+    """Print what a trace holds, and draw it to `plot`; what the reader had to decide goes to stderr."""
+    from twin.workload.info import study_trace
     from twin.workload.trace_rows import ReadLog
 
     log = ReadLog()
-    info = trace_info(path, fmt, log)
+    study = study_trace(path, fmt, log)
+    info = study.info
+    if plot is not None:
+        from twin.cli.trace_picture import draw
+
+        draw(study, path.name, plot)
     for remark, calls in sorted(log.remarks.items()):
         print(f"{path}: {calls:,} call{'s' if calls > 1 else ''}: {remark}", file=sys.stderr)
     print(json.dumps(info, indent=2) if as_json else _table(info))
@@ -45,16 +44,21 @@ def trace_generate_command(
     *,
     sessions: int,
     seed: int,
-    rate_per_s: float = 1.0,
-    burstiness: float = 1.0,
+    rate_per_s: float | None = None,
+    burstiness: float | None = None,
     input_tokens: int | None = None,
     output_tokens: int | None = None,
+    clients: Path | None = None,
 ) -> int:
-    """Write `sessions` generated sessions; the form is told by the ending of `out` (.csv or .jsonl)."""
+    """Write `sessions` generated sessions; the form is told by the ending of `out` (.csv, .jsonl or .parquet).
+
+    They arrive at 1 /s as a Poisson process if nothing else is said; those of `clients` when these ask.
+    """
     from twin.workload.arrivals import Gamma, Poisson
     from twin.workload.intake import Intake
+    from twin.workload.servegen import ServeGenSessions
     from twin.workload.sources import GENERATORS
-    from twin.workload.trace_rows import MOST
+    from twin.workload.trace_rows import MOST, MOST_S
 
     if kind not in _GENERATED:
         raise InputError(f"unknown kind of trace {kind!r}{did_you_mean(kind, _GENERATED)}")
@@ -71,26 +75,35 @@ def trace_generate_command(
     for name, value in given.items():
         if not 1 <= value <= MOST:
             raise InputError(f"--{name.replace('_', '-')} {value}: must be from 1 to {MOST:,}")
-    if rate_per_s > 0 and sessions / rate_per_s > _LONGEST_S:
+    form = _form(out, _GENERATED[kind])
+    if (clients is not None) != (kind == "servegen"):
+        raise InputError("--clients FOLDER is for kind 'servegen', which needs it")
+    if clients is not None:
+        if (rate_per_s, burstiness) != (None, None):
+            raise InputError("--rate and --burstiness are not for kind 'servegen': its clients have their own")
+        _write(out, form, ServeGenSessions(clients, seed, tiers={"": 1.0}, limit=sessions).sessions())
+        return 0
+    rate_per_s = 1.0 if rate_per_s is None else rate_per_s
+    if rate_per_s > 0 and sessions / rate_per_s > MOST_S:
         raise InputError(f"{sessions:,} sessions at {rate_per_s:g} /s would go on for more than a hundred years")
-    arrivals = Poisson(rate_per_s) if burstiness == 1 else Gamma(rate_per_s, burstiness)
+    arrivals = Poisson(rate_per_s) if burstiness in (None, 1) else Gamma(rate_per_s, burstiness)
     intake = Intake(arrivals, seed, tiers={"": 1.0}, limit=sessions)
-    _write(out, _form(out, _GENERATED[kind]), GENERATORS[kind](intake, **given).sessions())
+    _write(out, form, GENERATORS[kind](intake, **given).sessions())
     return 0
 
 
 def trace_convert_command(path: Path, fmt: str, out: Path) -> int:
-    """Write a trace in the flat agent form (.csv) or, with nothing lost, as a session a line (.jsonl)."""
+    """Write a trace in the flat agent form (.csv) or, with nothing lost, as a session a line (.jsonl) or a call a row (.parquet)."""
     from twin.workload.formats import read_trace
 
-    _write(out, _form(out, _CONVERTED), read_trace(path, fmt))
+    _write(out, _form(out, "agent_csv"), read_trace(path, fmt))
     return 0
 
 
-def _form(out: Path, forms: tuple[str, str]) -> str:
-    if out.suffix not in (".csv", ".jsonl"):
-        raise InputError(f"{out}: the name of a trace to write ends in .csv or .jsonl")
-    return forms[out.suffix == ".jsonl"]
+def _form(out: Path, csv_form: str) -> str:
+    if out.suffix not in _FORMS:
+        raise InputError(f"{out}: the name of a trace to write ends in .csv, .jsonl or .parquet")
+    return _FORMS[out.suffix] or csv_form
 
 
 def _write(out: Path, form: str, sessions: Iterable[Session]) -> None:
@@ -108,8 +121,10 @@ def _write(out: Path, form: str, sessions: Iterable[Session]) -> None:
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     try:
         try:
-            with partial.open("w", encoding="utf-8", newline="\n") as file:
-                trace_format(form).write(file, counted())
+            chosen = trace_format(form)
+            assert chosen.write is not None
+            with partial.open("wb") if chosen.binary else partial.open("w", encoding="utf-8", newline="\n") as file:
+                chosen.write(file, counted())
             partial.replace(out)
         finally:
             partial.unlink(missing_ok=True)
@@ -119,14 +134,22 @@ def _write(out: Path, form: str, sessions: Iterable[Session]) -> None:
 
 
 def _table(info: dict[str, Any]) -> str:
-    lines = []
+    return "\n".join(f"{name:28} {text}" for name, text in _lines("", info))
+
+
+def _lines(prefix: str, info: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for key, value in info.items():
-        text = "  ".join(f"{name} {_figure(each)}" for name, each in value.items()) if isinstance(value, dict) else _figure(value)
-        lines.append(f"{key:16} {text}")
-    return "\n".join(lines)
+        if isinstance(value, dict) and any(isinstance(each, dict) for each in value.values()):
+            yield from _lines(f"{prefix}{key}.", value)
+        elif isinstance(value, dict):
+            yield prefix + key, "  ".join(f"{name or '(none)'} {_figure(each)}" for name, each in value.items())
+        else:
+            yield prefix + key, _figure(value)
 
 
 def _figure(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:,.4f}" if abs(value) < 1 else f"{value:,.1f}"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return f"{value:,}" if isinstance(value, int) else str(value)

@@ -44,7 +44,7 @@ class SessionPaths:
     def of(self, call: Call, comes_again: bool) -> Content:
         """The context of the next call of its agent; without a path where nothing is shared with anyone."""
         if call.hash_ids:
-            return Content(_hashed(call), call.input_tokens, False)
+            return Content(self._hashed(call), call.input_tokens, False)
         agent = call.agent
         system = self._system_tokens(call)
         before = self._paths.get(agent)
@@ -64,6 +64,20 @@ class SessionPaths:
             path = (*before[:-1], (before[-1][0], call.input_tokens - kept))
         self._remember(agent, path, call.input_tokens)
         return Content(path, shared, forks)
+
+    def _hashed(self, call: Call) -> ContextPath:
+        """Whole blocks, and what is left of the input: a part of the last block, or tokens without a hash, which nobody shares."""
+        hashes, tokens = call.hash_ids or (), call.block_tokens
+        if tokens is None:
+            *whole, last = hashes
+            key, path = last * _KINDS + _HASH, [(each * _KINDS + _HASH, HASH_BLOCK_TOKENS) for each in whole]
+            return (*path, (key, call.input_tokens - HASH_BLOCK_TOKENS * len(path)))
+        path = [(each * _KINDS + _HASH, length) for each, length in zip(hashes, tokens, strict=True)]
+        rest = call.input_tokens - sum(tokens)
+        if rest:
+            self._versions[call.agent] = version = self._versions.get(call.agent, 0) + 1
+            path.append((self._key(call.agent, version), rest))
+        return tuple(path)
 
     def _first(self, agent: int, call: Call, tokens: int) -> ContextPath:
         own = self._key(agent, 0)
@@ -89,12 +103,6 @@ class SessionPaths:
 def own_keys(path: ContextPath) -> list[int]:
     """Keys of the segments that one session alone has."""
     return [key for key, _ in path if key % _KINDS == _OWN]
-
-
-def _hashed(call: Call) -> ContextPath:
-    hashes = call.hash_ids or ()
-    whole = [(each * _KINDS + _HASH, HASH_BLOCK_TOKENS) for each in hashes[:-1]]
-    return (*whole, (hashes[-1] * _KINDS + _HASH, call.input_tokens - HASH_BLOCK_TOKENS * len(whole)))
 
 
 def _cut(path: ContextPath, tokens: int) -> ContextPath:

@@ -14,6 +14,7 @@ from twin.schema.workload import (
     GammaArrivals,
     PoissonArrivals,
     ReasoningWorkload,
+    ServeGenWorkload,
     TraceWorkload,
 )
 from twin.workload import (
@@ -26,6 +27,7 @@ from twin.workload import (
     Poisson,
     Profile,
     ReasoningGenerator,
+    ServeGenSessions,
     Session,
     TraceReplay,
     WarmStart,
@@ -45,10 +47,35 @@ def arrival_process(arrivals: Arrivals) -> ArrivalProcess:
     return Profile(tuple((point.time, point.rate) for point in arrivals.profile))
 
 
+def check_workload(scenario: Scenario) -> None:
+    """Read all that the sessions come from. Raises InputError with the places of what is wrong, tiers that the scenario does not
+    have among it. Costs a pass over the trace, in flat memory."""
+    work = scenario.workload
+    if isinstance(work, TraceWorkload):
+        check_trace(Path(work.trace), work.format, [tier.name for tier in scenario.tiers])
+    elif isinstance(work, ServeGenWorkload):
+        next(_source_of_clients(scenario, work), None)
+
+
+def _source_of_clients(scenario: Scenario, work: ServeGenWorkload) -> Iterator[Session]:
+    return ServeGenSessions(
+        Path(work.clients),
+        scenario.seed,
+        scenario.horizon,
+        work.tiers,
+        scale=work.scale,
+        start_s=work.start,
+        represent=scenario.represent,
+        limit=work.sessions,
+    ).sessions()
+
+
 def sessions(scenario: Scenario) -> Iterator[Session]:
     """The sessions of the whole factory, in order of arrival, thinned by `represent`. Raises InputError for a bad trace."""
     work = scenario.workload
     seed, represent, horizon_s = scenario.seed, scenario.represent, scenario.horizon
+    if isinstance(work, ServeGenWorkload):
+        return _source_of_clients(scenario, work)
     if not isinstance(work, TraceWorkload):
         intake = Intake(arrival_process(work.arrivals), seed, horizon_s, work.tiers, represent, work.sessions)
         if isinstance(work, AgentWorkload):
@@ -62,7 +89,7 @@ def sessions(scenario: Scenario) -> Iterator[Session]:
             return ReasoningGenerator(intake, system_prompt_tokens=system).sessions()
         lengths = {"input_tokens": work.input_tokens, "output_tokens": work.output_tokens}
         return FixedGenerator(intake, **lengths, system_prompt_tokens=system).sessions()
-    check_trace(Path(work.trace), work.format)
+    check_workload(scenario)
     return TraceReplay(
         Path(work.trace),
         seed,

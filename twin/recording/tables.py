@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-ColumnType = Literal["int64", "int16", "float64", "string", "category"]
+ColumnType = Literal["int64", "int16", "float64", "string", "category", "bool", "int64_list"]
 
 #: How a request or a session ends.
 OUTCOMES = ("completed", "moved", "in_flight", "rejected")

@@ -22,6 +22,8 @@ _ARROW: dict[str, pa.DataType] = {
     "float64": pa.float64(),
     "string": pa.string(),
     "category": pa.dictionary(pa.int32(), pa.string()),
+    "bool": pa.bool_(),
+    "int64_list": pa.list_(pa.int64()),
 }
 
 

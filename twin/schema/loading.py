@@ -210,12 +210,20 @@ def _ordered(problems: list[Problem]) -> list[Problem]:
 
 
 def _data_files(data: dict[str, Any]) -> tuple[str, ...]:
-    paths: list[Path] = [("workload", "trace")]
+    paths: list[Path] = [("workload", "trace"), ("workload", "clients")]
     systems = get(data, ("pareto", "systems"))
     owners: list[Path] = [("pareto", "systems", index) for index in range(len(systems) if isinstance(systems, list) else 0)]
     for prefix in (("topology", "sites"), ("sites",), *((*owner, "topology", "sites") for owner in owners)):
         paths += [(*prefix, index, "climate", "weather") for index in range(len(get(data, prefix) or ()))]
-    return tuple(dict.fromkeys(file for path in paths if isinstance(file := get(data, path), str)))
+    named = dict.fromkeys(file for path in paths if isinstance(file := get(data, path), str))
+    return tuple(each for file in named for each in _files_of(file))
+
+
+def _files_of(path: str) -> list[str]:
+    """A file itself; of a folder, the files in it."""
+    if not os.path.isdir(path):
+        return [path]
+    return sorted(each.path for each in os.scandir(path) if each.is_file())
 
 
 def _sha256(file: str) -> str:

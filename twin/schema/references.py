@@ -30,7 +30,8 @@ def scenario_references(data: dict[str, Any]) -> Iterator[Finding]:
         yield from _pools(data, sites)
         yield from _events(data, sites)
     yield from _tiers(data)
-    yield from _file(data, ("workload", "trace"))
+    yield from _file(data, ("workload", "trace"), or_folder=True)
+    yield from _folder(data, ("workload", "clients"))
     yield from own_parts_findings(data)
 
 
@@ -107,14 +108,25 @@ def _differ(data: dict[str, Any], path: Path) -> Iterator[Finding]:
             seen.setdefault(name, int(item_path[-1]))
 
 
-def _file(data: dict[str, Any], path: Path) -> Iterator[Finding]:
+def _folder(data: dict[str, Any], path: Path) -> Iterator[Finding]:
+    folder = get(data, path)
+    if isinstance(folder, str):
+        if not folder:
+            yield path, "the path of a folder is due"
+        elif not os.path.isdir(folder):
+            yield path, f"{folder} is a file, not a folder" if os.path.exists(folder) else f"no such folder: {folder}"
+        elif not os.access(folder, os.R_OK | os.X_OK):
+            yield path, f"{folder} cannot be read: permission denied"
+
+
+def _file(data: dict[str, Any], path: Path, or_folder: bool = False) -> Iterator[Finding]:
     file = get(data, path)
     if isinstance(file, str):
         if not file:
             yield path, "the path of a file is due"
         elif not os.path.exists(file):
             yield path, f"no such file: {file}"
-        elif os.path.isdir(file):
+        elif os.path.isdir(file) and not or_folder:
             yield path, f"{file} is a folder, not a file"
         elif not os.access(file, os.R_OK):
             yield path, f"{file} cannot be read: permission denied"

@@ -12,7 +12,12 @@ from twin.schema.base import Count, FieldError, Flag, Model, Name, PluginName
 from twin.schema.quantities import NonNegativeRate, NonNegativeTime, Number, PositiveRate, PositiveTime, UnitFraction
 
 TraceFormatName = Annotated[
-    str, PluginName("twin.trace_formats", "trace format", ("auto", "azure", "mooncake", "agent_csv", "sessions"))
+    str,
+    PluginName(
+        "twin.trace_formats",
+        "trace format",
+        ("auto", "azure", "mooncake", "agent_csv", "sessions", "parquet", "agent_raw", "servegen"),
+    ),
 ]
 
 
@@ -165,7 +170,7 @@ class TraceWorkload(_Workload):
     kind: Literal["trace"]
     """The source of sessions."""
     trace: str
-    """The trace file."""
+    """The trace: a file, or a folder of recorded agent sessions."""
     format: TraceFormatName = "auto"
     """Trace format (`twin trace info` tells), or `auto`."""
     arrivals: Arrivals | None = None
@@ -186,8 +191,27 @@ class TraceWorkload(_Workload):
         return self
 
 
+class ServeGenWorkload(_Workload):
+    """Single-call sessions drawn from the recorded clients of a service: each a tenant with its own rates, burstiness and lengths."""
+
+    kind: Literal["servegen"]
+    """The source of sessions."""
+    clients: str
+    """The folder of clients: files `chunk-N-trace.csv` and `chunk-N-dataset.json`."""
+    scale: Number = Field(default=1.0, gt=0, le=10_000)
+    """Factor on the rate of every client."""
+    start: NonNegativeTime = 0.0
+    """Time of the recorded day at which the run begins; the day begins anew when it is over."""
+
+    @property
+    def arrivals(self) -> None:
+        """None that others could set: the clients say when they ask."""
+        return None
+
+
 Workload = Annotated[
-    AgentWorkload | ChatWorkload | ReasoningWorkload | FixedWorkload | TraceWorkload, Field(discriminator="kind")
+    AgentWorkload | ChatWorkload | ReasoningWorkload | FixedWorkload | TraceWorkload | ServeGenWorkload,
+    Field(discriminator="kind"),
 ]
 
 

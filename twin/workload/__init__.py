@@ -6,6 +6,7 @@ from twin.workload.formats import TRACE_FORMATS, TraceFormat, check_trace, read_
 from twin.workload.info import trace_info
 from twin.workload.intake import Intake
 from twin.workload.replay import TraceReplay, assign_arrivals
+from twin.workload.servegen import ServeGenSessions
 from twin.workload.session import HASH_BLOCK_TOKENS, NO_ARRIVAL, Call, Session, SessionSource
 from twin.workload.single_call import ChatGenerator, FixedGenerator, ReasoningGenerator
 from twin.workload.sources import GENERATORS
@@ -29,6 +30,7 @@ __all__ = [
     "Profile",
     "ReadLog",
     "ReasoningGenerator",
+    "ServeGenSessions",
     "Session",
     "SessionSource",
     "TraceFormat",

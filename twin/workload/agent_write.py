@@ -2,36 +2,50 @@
 
 from __future__ import annotations
 
+import csv
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TextIO
 
 from twin.errors import InputError
-from twin.workload.session import Call, Session
+from twin.workload.session import Session
 
 _COLUMNS = (
-    *("session", "agent", "depth", "idx", "spawned_after_parent_idx", "joined_by_parent_idx"),
-    *("in_tokens", "out_tokens", "cached_prefix_tokens", "think_time_s", "stop"),
+    *("session", "agent", "depth", "idx", "parent_agent", "spawned_after_parent_idx", "joined_by_parent_idx", "join_first"),
+    *("in_tokens", "out_tokens", "cached_prefix_tokens", "think_time_s", "stop", "tier", "tenant", "deadline_s"),
 )
 
 
 def write(file: TextIO, sessions: Iterable[Session]) -> None:
-    """All of `sessions`, with their arrivals if the first has one; tiers are not kept.
+    """All of `sessions`, with their arrivals if the first has one.
 
     InputError for what the format cannot hold: block hashes, shared system prompts, a session under way, agents that are no
-    chains forked by the main.
+    chains forked by another, joins by others than the agent that forked.
     """
     with_arrival: bool | None = None
+    out = csv.writer(file, lineterminator="\n")
     for session in sessions:
         if with_arrival is None:
             with_arrival = not math.isnan(session.arrival_s)
-            file.write(",".join((*_COLUMNS, "arrival_s") if with_arrival else _COLUMNS) + "\n")
-        end = f",{session.arrival_s!r}\n" if with_arrival else "\n"
-        for line in _lines(session):
-            file.write(line + end)
+            out.writerow((*_COLUMNS, "arrival_s") if with_arrival else _COLUMNS)
+        deadline_s = "" if session.deadline_s is None else repr(session.deadline_s)
+        end = (session.tier, session.tenant, deadline_s, *((repr(session.arrival_s),) if with_arrival else ()))
+        for fields in _rows(session):
+            out.writerow((*fields, *end))
 
 
-def _lines(session: Session) -> list[str]:
+@dataclass(slots=True)
+class _Fork:
+    """Where a sub-agent leaves another and where that waits for it, as positions among the other's calls."""
+
+    parent: int
+    spawned_after: int
+    joined_by: int | None = None
+    join_first: int | None = None
+
+
+def _rows(session: Session) -> list[tuple[object, ...]]:
     calls = session.calls
     if session.warm_tokens:
         raise _unfit(session, "it is under way (warm_tokens)")
@@ -43,49 +57,57 @@ def _lines(session: Session) -> list[str]:
         chain = chains.setdefault(call.agent, [])
         places.append(len(chain))
         chain.append(position)
-    spawned, joined = _forks(session, chains, places)
-    lines = []
+    forks = _forks(session, chains, places)
+    rows: list[tuple[object, ...]] = []
     for position, call in enumerate(calls):
         followers = chains[call.agent][places[position] + 1 :][:1]
-        fields = (
-            *(session.session_id, call.agent, call.depth, places[position]),
-            *(spawned.get(call.agent, ""), joined.get(call.agent, "")),
-            *(call.input_tokens, call.output_tokens, call.shared_prefix_tokens, repr(call.wait_s)),
-            "tool_use" if any(calls[each].tool for each in followers) else "end_turn",
+        fork = forks.get(call.agent)
+        # `None` is a blank field
+        where = (None,) * 4 if fork is None else (fork.parent, fork.spawned_after, fork.joined_by, fork.join_first)
+        rows.append(
+            (
+                *(session.session_id, call.agent, call.depth, places[position], *where),
+                *(call.input_tokens, call.output_tokens, call.shared_prefix_tokens, repr(call.wait_s)),
+                "tool_use" if any(calls[each].tool for each in followers) else "end_turn",
+            )
         )
-        lines.append(",".join(map(str, fields)))
-    return lines
+    return rows
 
 
-def _forks(session: Session, chains: dict[int, list[int]], places: list[int]) -> tuple[dict[int, int], dict[int, int]]:
-    """(agent -> main call that spawns it, agent -> main call that waits for it), as positions among the main calls."""
+def _forks(session: Session, chains: dict[int, list[int]], places: list[int]) -> dict[int, _Fork]:
+    """Sub-agent -> where it forks and where it is waited for."""
     calls = session.calls
     last_of = {chain[-1]: agent for agent, chain in chains.items() if agent}
-    spawned: dict[int, int] = {}
-    joined: dict[int, int] = {}
+    forks: dict[int, _Fork] = {}
+    depths = {0: 0}
     for position, call in enumerate(calls):
         others = list(call.after)
-        place = places[position]
-        if call.hash_ids is not None or call.depth != min(call.agent, 1):
-            raise _unfit(session, f"call {position} has block hashes or is a sub-agent's sub-agent")
-        if place:
-            before = chains[call.agent][place - 1]
+        if call.hash_ids is not None:
+            raise _unfit(session, f"call {position} has block hashes")
+        if places[position]:
+            before = chains[call.agent][places[position] - 1]
             if before not in others:
                 raise _unfit(session, f"call {position} does not wait for its agent's call before")
             others.remove(before)
         elif call.agent:
-            if len(others) != 1 or calls[others[0]].agent:
-                raise _unfit(session, f"call {position} begins a sub-agent, but not after one call of the main agent")
-            spawned[call.agent] = places[others.pop()]
-        if not all(_is_join(call, each, last_of, joined) for each in others):
-            raise _unfit(session, f"call {position} waits for what is not the end of a sub-agent")
-        joined |= {last_of[each]: place for each in others}
-    return spawned, joined
-
-
-def _is_join(call: Call, waited_for: int, last_of: dict[int, int], joined: dict[int, int]) -> bool:
-    return not call.agent and waited_for in last_of and last_of[waited_for] not in joined
+            if len(others) != 1 or call.any_of:
+                raise _unfit(session, f"call {position} begins a sub-agent, but not after one call of another")
+            spawner = others.pop()
+            forks[call.agent] = _Fork(calls[spawner].agent, places[spawner])
+            depths[call.agent] = depths[calls[spawner].agent] + 1
+        if call.depth != depths.get(call.agent):
+            raise _unfit(session, f"call {position} has depth {call.depth}, which is not that of its agent")
+        if call.tool and not places[position]:
+            raise _unfit(session, f"call {position} is its agent's first, yet waits for a tool")
+        for each, first in (*((each, None) for each in others), *((each, call.any_count) for each in call.any_of)):
+            joined = forks.get(last_of.get(each, 0))
+            if joined is None or joined.parent != call.agent or joined.joined_by is not None:
+                raise _unfit(session, f"call {position} waits for what is not the end of a sub-agent of its own")
+            joined.joined_by, joined.join_first = places[position], first
+    return forks
 
 
 def _unfit(session: Session, why: str) -> InputError:
-    return InputError(f"session {session.session_id} does not fit the agent CSV: {why}; write .jsonl instead")
+    return InputError(f"session {session.session_id} does not fit the agent CSV: {why}; write .jsonl or .parquet instead")
+
+

@@ -7,7 +7,8 @@ import math
 from collections.abc import Iterator
 from typing import Any, TextIO
 
-from twin.workload.trace_rows import MOST, BadRows, FieldError, shown, within
+from twin.workload.json_place import offset_of, steps
+from twin.workload.trace_rows import MOST, BadRows, FieldError, not_absurd, shown, within
 
 
 class JsonRows:
@@ -39,9 +40,8 @@ class JsonRows:
                 self._bad.add(self.line, 1, "", "must be a JSON object")
 
     def fail(self, error: FieldError) -> None:
-        """Note a bad value of the row given last, at the first place where its key stands."""
-        key = error.name.rsplit(".", 1)[-1]
-        self._bad.add(self.line, self._text.find(f'"{key}"') + 1 or 1, error.name, error.message)
+        """Note a bad value of the row given last, at the place where its key stands."""
+        self._bad.add(self.line, offset_of(self._text, steps(error.name)) + 1, error.name, error.message)
 
 
 def count_of(row: dict[str, Any], key: str, least: int, name: str = "", most: int = MOST) -> int:
@@ -55,7 +55,7 @@ def count_of(row: dict[str, Any], key: str, least: int, name: str = "", most: in
 
 
 def seconds_of(row: dict[str, Any], key: str, name: str = "") -> float:
-    """The finite number of at least 0 under `key`; FieldError otherwise."""
+    """The time under `key`, from 0 to a hundred years; FieldError otherwise."""
     value = _value(row, key, name)
     try:
         number = float(value) if type(value) in (int, float) else math.nan
@@ -63,9 +63,7 @@ def seconds_of(row: dict[str, Any], key: str, name: str = "") -> float:
         number = math.inf
     if not math.isfinite(number):
         raise FieldError(name or key, f"must be a finite number of seconds, not {shown(value)}")
-    if number < 0:
-        raise FieldError(name or key, f"must be at least 0, not {shown(value)}")
-    return number
+    return not_absurd(number, name or key, value)
 
 
 def _value(row: dict[str, Any], key: str, name: str) -> Any:

@@ -9,7 +9,7 @@ from typing import Protocol
 #: The arrival of a session whose trace records none; `assign_arrivals` replaces it before a replay.
 NO_ARRIVAL = float("nan")
 
-#: Tokens that a hash of a trace's block stands for, together with everything before it.
+#: Tokens that a hash of a trace's block stands for, together with everything before it, where a call says nothing else.
 HASH_BLOCK_TOKENS = 512
 
 
@@ -40,6 +40,8 @@ class Call:
     system_tokens: int = 0
     any_of: tuple[int, ...] = ()
     any_count: int = 0
+    #: Tokens of each block of `hash_ids`, where they are not `HASH_BLOCK_TOKENS` each; what the input has beyond them has no hash.
+    block_tokens: tuple[int, ...] | None = None
 
 
 @dataclass(slots=True)

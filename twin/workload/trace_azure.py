@@ -13,7 +13,7 @@ from typing import TextIO
 
 from twin.errors import InputError
 from twin.workload.session import Call, Session
-from twin.workload.trace_rows import BadRows, CsvRows, FieldError, ReadLog, open_trace, whole
+from twin.workload.trace_rows import MOST_S, BadRows, CsvRows, FieldError, ReadLog, open_trace, whole
 
 COLUMNS = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
 _EPOCH = datetime(2024, 1, 1)
@@ -40,6 +40,8 @@ def read(path: Path, log: ReadLog) -> Iterator[Session]:
                 output_tokens = whole(row[generated], COLUMNS[2], 1)
                 if latest is not None and ticks < latest:
                     raise FieldError(COLUMNS[0], f"{row[stamp]!r} is earlier than the row before")
+                if first is not None and ticks - first > MOST_S * _TICKS_PER_S:
+                    raise FieldError(COLUMNS[0], f"{row[stamp]!r} is more than a hundred years after the first")
             except FieldError as error:
                 rows.fail(row, error)
                 continue

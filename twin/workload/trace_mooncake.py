@@ -14,10 +14,10 @@ from typing import Any, TextIO
 from twin.errors import InputError
 from twin.workload.json_rows import JsonRows, count_of
 from twin.workload.session import HASH_BLOCK_TOKENS, Call, Session
-from twin.workload.trace_rows import BadRows, FieldError, ReadLog, open_trace
+from twin.workload.trace_rows import MOST_S, BadRows, FieldError, ReadLog, open_trace
 
-#: Milliseconds since 1970 until far beyond any trace.
-_MOST_MS = 10**15
+#: A hundred years: of a run, or since 1970.
+_MOST_MS = int(MOST_S * 1000)
 _KEYS = ("timestamp", "input_length", "output_length", "hash_ids")
 
 
@@ -68,8 +68,11 @@ def _call(row: dict[str, Any], latest_s: float) -> tuple[float, Call]:
 def write(file: TextIO, sessions: Iterable[Session]) -> None:
     """Sessions of one call each that has hashes; InputError for any other session. Times are kept to the millisecond."""
     for session in sessions:
-        if len(session.calls) != 1 or session.calls[0].hash_ids is None:
-            raise InputError(f"session {session.session_id} is not one call with block hashes: this format holds nothing else")
         call = session.calls[0]
+        if len(session.calls) != 1 or call.hash_ids is None or call.block_tokens is not None:
+            raise InputError(
+                f"session {session.session_id} is not one call with hashes of blocks of {HASH_BLOCK_TOKENS} tokens: "
+                "this format holds nothing else"
+            )
         values = (round(session.arrival_s * 1000), call.input_tokens, call.output_tokens, list(call.hash_ids or ()))
         file.write(json.dumps(dict(zip(_KEYS, values, strict=True))) + "\n")

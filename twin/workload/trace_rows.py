@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,8 @@ from twin.errors import InputError, Problem, did_you_mean
 LISTED = 10
 #: The largest count that a field may hold: far above any prompt, far below what tables and their sums can carry.
 MOST = 10**9
+#: The longest time that a field may hold: a hundred years. What is longer is a mistake of units, or no time at all.
+MOST_S = 100 * 365.25 * 86_400
 
 
 @dataclass(slots=True)
@@ -27,6 +29,16 @@ class ReadLog:
     remarks: Counter[str] = field(default_factory=Counter)
     #: The latest start recorded, on the file's own clock (for agent sessions: since the session began).
     latest_s: float = 0.0
+    #: How long the session given last took as recorded, from its beginning to its last answer; None where that is not recorded.
+    session_s: float | None = None
+    #: Tiers that a session may have, where the asker knows them: any other is a bad row.
+    tiers: Collection[str] | None = None
+
+    def known_tier(self, tier: str) -> str:
+        """`tier` itself; FieldError where the asker has no such tier."""
+        if tier and self.tiers is not None and tier not in self.tiers:
+            raise FieldError("tier", f"unknown tier {shown(tier)}{did_you_mean(tier, self.tiers)}")
+        return tier
 
 
 class FieldError(ValueError):
@@ -39,10 +51,11 @@ class FieldError(ValueError):
 
 
 class BadRows:
-    """Collects the problems of a file: the first ten in full, then their number."""
+    """Collects the problems of a trace: the first ten in full, then their number."""
 
     def __init__(self, path: Path):
-        self._file = str(path)
+        #: The file that is being read, of a trace of several.
+        self.file = path
         self._problems: list[Problem] = []
         self._more = 0
 
@@ -52,7 +65,7 @@ class BadRows:
     def add(self, line: int, column: int, name: str, message: str) -> None:
         """Note a problem at `line` and `column`, both from 1."""
         if len(self._problems) < LISTED:
-            self._problems.append(Problem(self._file, line, column, name, message))
+            self._problems.append(Problem(str(self.file), line, column, name, message))
         else:
             self._more += 1
 
@@ -61,7 +74,7 @@ class BadRows:
         if not rows and not self._problems:
             self.add(1, 1, "", "the trace is empty")
         if self._more:
-            self._problems.append(Problem(self._file, line, 1, "", f"and {self._more:,} more bad rows"))
+            self._problems.append(Problem(str(self.file), line, 1, "", f"and {self._more:,} more bad rows"))
         if self._problems:
             raise InputError(self._problems)
 
@@ -117,10 +130,10 @@ class CsvRows:
         """Position of the column in a row."""
         return self._at[name]
 
-    def fail(self, row: Sequence[str], error: FieldError) -> None:
-        """Note a bad field of `row` with its place in the line."""
+    def fail(self, row: Sequence[str], error: FieldError, line: int | None = None) -> None:
+        """Note a bad field of `row` with its place in the line: the one read last, if no other is named."""
         position = self._at.get(error.name, 0)
-        self._bad.add(self.line, 1 + sum(len(text) + 1 for text in row[:position]), error.name, error.message)
+        self._bad.add(line or self.line, 1 + sum(len(text) + 1 for text in row[:position]), error.name, error.message)
 
 
 def whole(text: str, name: str, least: int) -> int:
@@ -155,6 +168,13 @@ def seconds(text: str, name: str) -> float:
         raise FieldError(name, f"must be a number of seconds, not {shown(text)}") from None
     if not math.isfinite(value):
         raise FieldError(name, f"must be finite, not {shown(text)}")
+    return not_absurd(value, name, text)
+
+
+def not_absurd(value: float, name: str, given: object) -> float:
+    """A time from 0 to `MOST_S`; FieldError otherwise, which shows it as `given`."""
     if value < 0:
-        raise FieldError(name, f"must be at least 0, not {shown(text)}")
+        raise FieldError(name, f"must be at least 0, not {shown(given)}")
+    if value > MOST_S:
+        raise FieldError(name, f"must be at most {MOST_S:,.0f} s, a hundred years, not {shown(given)}")
     return value

@@ -1,0 +1,105 @@
+"""A trace in a picture: lengths, context growth, sessions in flight, reuse."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from twin.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from twin.workload.info import TraceStudy
+
+_ENDINGS = (".png", ".svg", ".pdf")
+
+
+def draw(study: TraceStudy, name: str, out: Path) -> None:
+    """Draw four panels of a trace called `name` to `out`. Raises InputError where it can't be written."""
+    if out.suffix not in _ENDINGS:
+        raise InputError(f"{out}: the name of a picture ends in {', '.join(_ENDINGS)}")
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    from twin.analysis import style
+
+    with rc_context(style.SETTINGS):
+        figure = Figure(figsize=(11, 7.5), layout="constrained")
+        panels = figure.subplots(2, 2)
+        info = study.info
+        counts = f"{info['requests']:,} calls in {info['sessions']:,} sessions"
+        figure.suptitle(f"{name} ({info['format']}): {counts}", x=0.01, ha="left")
+        _lengths(panels[0, 0], study)
+        _growth(panels[0, 1], study)
+        _flight(panels[1, 0], study)
+        _reuse(panels[1, 1], study)
+        try:
+            figure.savefig(out, dpi=120, facecolor=style.PAPER, metadata={"Date": None} if out.suffix == ".svg" else None)
+        except OSError as error:
+            raise InputError(f"{out}: cannot be written: {error.strerror or error}") from None
+
+
+def _lengths(axes: Axes, study: TraceStudy) -> None:
+    for tally, label in ((study.inputs, "input"), (study.outputs, "output")):
+        values, shares = tally.shares()
+        axes.plot(values, shares, drawstyle="steps-post", label=f"{label}, median {tally.quantile(0.5):,.0f}")
+    axes.set(title="Lengths of calls", xscale="log", xlabel="tokens", ylabel="share of calls up to", ylim=(0, 1.02))
+    axes.legend(loc="upper left")
+
+
+def _growth(axes: Axes, study: TraceStudy) -> None:
+    turns = sorted(study.growth)
+    if len(turns) < 2:
+        axes.set(title="Context growth")
+        _say(axes, "every agent makes one call")
+        return
+    at = [turn + 1 for turn in turns]
+    low, middle, high = ([study.growth[turn].quantile(share) for turn in turns] for share in (0.1, 0.5, 0.9))
+    axes.fill_between(at, low, high, alpha=0.25, linewidth=0, label="p10 to p90")
+    axes.plot(at, middle, label="median")
+    axes.set(title="Context growth", xscale="log", yscale="log", xlabel="call of an agent", ylabel="input tokens")
+    axes.legend(loc="lower right")
+
+
+def _flight(axes: Axes, study: TraceStudy) -> None:
+    recorded = study.info.get("session_s", {}).get("recorded")
+    basis = "as recorded" if recorded else "tools and people alone"
+    if study.in_flight is not None:
+        ends_s, levels = study.in_flight.series()
+        axes.stairs(levels, [0.0, *(each / 3600 for each in ends_s)], fill=True, alpha=0.6)
+        axes.set(title=f"Sessions in flight, {basis}", xlabel="hours since the first session", ylabel="sessions")
+        axes.set_ylim(bottom=0)
+    elif study.session_s is not None:
+        values, shares = study.session_s.shares()
+        axes.plot([max(each, 0.1) / 60 for each in values], shares, drawstyle="steps-post", label="session")
+        for name, tally in study.waits_s.items():
+            values, shares = tally.shares()
+            label = {"tool_s": "a tool's wait", "think_s": "a person's wait"}[name]
+            axes.plot([max(each, 0.1) / 60 for each in values], shares, drawstyle="steps-post", label=label)
+        axes.set(title=f"Times, sessions {basis}", xscale="log", xlabel="minutes", ylabel="share up to", ylim=(0, 1.02))
+        axes.legend(loc="upper left")
+    else:
+        axes.set(title="Sessions in flight")
+        _say(axes, "every session is one call:\nhow long it takes is the twin's to say")
+
+
+def _reuse(axes: Axes, study: TraceStudy) -> None:
+    values, shares = study.found.shares()
+    hit = study.info["prefix_hit_frac"]
+    axes.plot([each / 1000 for each in values], shares, drawstyle="steps-post")
+    axes.axvline(hit, linestyle="--", linewidth=1, color="0.4")
+    axes.annotate(f" {hit:.1%} of all input", (hit, 0.5), ha="right" if hit > 0.5 else "left", color="0.3")
+    axes.set(
+        title="Prefix found in an infinite cache",
+        xlabel="share of a call's input",
+        ylabel="share of calls up to",
+        xlim=(-0.02, 1.02),
+        ylim=(0, 1.02),
+    )
+
+
+def _say(axes: Axes, text: str) -> None:
+    axes.text(0.5, 0.5, text, ha="center", va="center", color="0.4", transform=axes.transAxes)
+    axes.set_xticks([])
+    axes.set_yticks([])
