@@ -93,7 +93,7 @@ def trace_generate_command(
 
 
 def trace_convert_command(path: Path, fmt: str, out: Path) -> int:
-    """Write a trace in the flat agent form (.csv) or, with nothing lost, as a session a line (.jsonl) or a call a row (.parquet)."""
+    """Write a trace in the flat agent form (.csv) or, with nothing lost, a session a line (.jsonl) or a call a row (.parquet)."""
     from twin.workload.formats import read_trace
 
     _write(out, _form(out, "agent_csv"), read_trace(path, fmt))

@@ -66,7 +66,7 @@ class SessionPaths:
         return Content(path, shared, forks)
 
     def _hashed(self, call: Call) -> ContextPath:
-        """Whole blocks, and what is left of the input: a part of the last block, or tokens without a hash, which nobody shares."""
+        """Whole blocks, and what is left of the input: a part of the last one, or tokens without a hash, which nobody shares."""
         hashes, tokens = call.hash_ids or (), call.block_tokens
         if tokens is None:
             *whole, last = hashes

@@ -148,7 +148,7 @@ def topology_owners(tree: Node) -> list[tuple[str | int, ...]]:
 
 
 def with_absolute_paths(tree: Node) -> Node:
-    """The tree with the data files that it names (trace, clients, weather) as absolute paths, each from the file in which it stands."""
+    """The tree with the data files that it names (trace, clients, weather) as absolute paths, each from the file it stands in."""
     for key in ("trace", "clients"):
         tree = _replace(tree, ("workload", key))
     for prefix in (*((*owner, "topology", "sites") for owner in topology_owners(tree)), ("sites",)):

@@ -192,7 +192,7 @@ class TraceWorkload(_Workload):
 
 
 class ServeGenWorkload(_Workload):
-    """Single-call sessions drawn from the recorded clients of a service: each a tenant with its own rates, burstiness and lengths."""
+    """Single-call sessions drawn from the recorded clients of a service, each a tenant with its own rates and lengths."""
 
     kind: Literal["servegen"]
     """The source of sessions."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 from twin.serving.prefix_tree import ContextPath
 from twin.serving.worker import Worker
 
-#: Segments remembered; beyond it the oldest is forgotten. A trace of hashed blocks never ends.
+#: Segments remembered; beyond it the oldest quarter is forgotten. A trace of hashed blocks never ends.
 _MOST = 1 << 20
 
 
@@ -31,8 +33,10 @@ class Homes:
         by_key = self._by_key
         for key, _ in path:
             by_key[key] = worker
-        while len(by_key) > _MOST:
-            del by_key[next(iter(by_key))]
+        if len(by_key) > _MOST:
+            # many at a time: whoever looks for the oldest steps over all that went since the dict last grew
+            for key in list(islice(by_key, len(by_key) - _MOST + _MOST // 4)):
+                del by_key[key]
 
     def forget(self, key: int) -> None:
         """A segment will not be asked for again."""

@@ -63,7 +63,9 @@ def assemble(rows: list[Row], joins_recorded: bool, fail: Fail) -> list[Call]:
         fail(*problem)
         return []
     assert isinstance(found, dict)
-    agents = {number: _Agent(chain, chain[0].depth, chain[0].joined_by, [r.wait_s for r in chain]) for number, chain in found.items()}
+    agents = {
+        number: _Agent(chain, chain[0].depth, chain[0].joined_by, [r.wait_s for r in chain]) for number, chain in found.items()
+    }
     spawned: dict[tuple[int, int], list[int]] = {}
     for number in sorted(agents):
         first = agents[number].rows[0]
@@ -120,7 +122,11 @@ def _cyclic(chains: dict[int, list[Row]]) -> _Problem | None:
             parent = chains[line[-1]][0].parent
             assert parent is not None
             if parent in line:
-                return chains[agent][0], "parent_agent", f"agent {agent} is spawned in a cycle: {_told(line[line.index(parent) :])}"
+                return (
+                    chains[agent][0],
+                    "parent_agent",
+                    f"agent {agent} is spawned in a cycle: {_told(line[line.index(parent) :])}",
+                )
             line.append(parent)
         for each in reversed(line[:-1]):
             parent = chains[each][0].parent

@@ -109,5 +109,3 @@ def _forks(session: Session, chains: dict[int, list[int]], places: list[int]) ->
 
 def _unfit(session: Session, why: str) -> InputError:
     return InputError(f"session {session.session_id} does not fit the agent CSV: {why}; write .jsonl or .parquet instead")
-
-

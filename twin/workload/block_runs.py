@@ -47,8 +47,8 @@ class BlockRuns:
         return found
 
     def of(self, hashes: Sequence[int], tokens: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The runs of an input that was added, as (what they are called, tokens of each): all of its blocks, the last of which has
-        fewer tokens where the input of `tokens` has no more."""
+        """The runs of an input that was added, as (what they are called, tokens of each): all of its blocks, the last of which
+        has fewer tokens where the input of `tokens` has no more."""
         names, lengths = [], []
         begun = 0
         for index, each in enumerate(hashes, start=1):

@@ -28,9 +28,10 @@ _HEAD_CHARACTERS = 4096
 class TraceFormat:
     """How one kind of trace is told from others, read and written.
 
-    A trace is a file, told by its first characters, or a folder. `read` streams sessions in order of arrival, tier "" where none is recorded and arrival `NO_ARRIVAL` likewise; from the first
-    bad row on it gives no more, and when it has seen all of the file it raises InputError. `write` raises InputError for
-    sessions that the format cannot hold; None where nobody writes it. The file that it gets is one of bytes if `binary`.
+    A trace is a file, told by its first characters, or a folder. `read` streams sessions in order of arrival, tier "" where none
+    is recorded and arrival `NO_ARRIVAL` likewise; from the first bad row on it gives no more, and when it has seen all of the
+    file it raises InputError. `write` raises InputError for sessions that the format cannot hold; None where nobody writes it.
+    The file that it gets is one of bytes if `binary`.
     """
 
     name: str

@@ -95,8 +95,10 @@ class TraceStudy:
     found: Tally
     #: Calls of an agent before -> input tokens.
     growth: dict[int, LogTally]
+    #: Sessions in flight; calls of the last minute where every session is one call; None where no arrivals are recorded.
     in_flight: InFlight | None
-    session_s: LogTally | None
+    arrivals: InFlight | None
+    session_s: LogTally
     waits_s: Mapping[str, LogTally]
 
 
@@ -118,7 +120,7 @@ def study_trace(path: Path, format: str = "auto", log: ReadLog | None = None) ->
     growth: dict[int, LogTally] = {}
     tenants: Counter[str] = Counter()
     tiers: Counter[str] = Counter()
-    hits, trees, lengths_s, flight = _PrefixHits(), _Trees(), LogTally(), InFlight()
+    hits, trees, lengths_s, flight, arrivals = _PrefixHits(), _Trees(), LogTally(), InFlight(), InFlight()
     sub_agents = deadlines = unrecorded = 0
     first_s: float | None = None
     for session in chosen.read(path, log):
@@ -135,6 +137,7 @@ def study_trace(path: Path, format: str = "auto", log: ReadLog | None = None) ->
         calls_each.add(len(session.calls))
         if not math.isnan(session.arrival_s):
             flight.add(session.arrival_s, length_s)
+            arrivals.add(session.arrival_s, 60.0)
         turns: Counter[int] = Counter()
         for call in session.calls:
             inputs.add(call.input_tokens)
@@ -145,6 +148,7 @@ def study_trace(path: Path, format: str = "auto", log: ReadLog | None = None) ->
             growth.setdefault(_turn_bin(turns[call.agent]), LogTally()).add(call.input_tokens)
             turns[call.agent] += 1
     flight.finish()
+    arrivals.finish()
     timed = first_s is not None and not math.isnan(first_s)
     several = calls_each.count < inputs.count
     info: dict[str, Any] = {
@@ -159,11 +163,13 @@ def study_trace(path: Path, format: str = "auto", log: ReadLog | None = None) ->
         "call_hit_frac": {name: value / 1000 for name, value in found.summary().items()},
         "calls_per_session": calls_each.summary(),
     }
+    if timed:
+        info["arrivals_per_min"] = arrivals.summary()
     if several:
         info["session_s"] = {"recorded": not unrecorded, **lengths_s.summary()}
         if timed:
             info["sessions_in_flight"] = flight.summary()
-    info |= {name: tally.summary() for name, tally in waits.items() if tally.weight}
+    info |= {name: tally.summary() for name, tally in waits.items() if tally.count}
     if sub_agents:
         info["fan_out"] = {
             "agents_per_spawn": trees.fan_out.summary(),
@@ -181,8 +187,9 @@ def study_trace(path: Path, format: str = "auto", log: ReadLog | None = None) ->
         found,
         growth,
         flight if timed and several else None,
-        lengths_s if several else None,
-        {name: tally for name, tally in waits.items() if tally.weight},
+        arrivals if timed else None,
+        lengths_s,
+        {name: tally for name, tally in waits.items() if tally.count},
     )
 
 

@@ -9,8 +9,8 @@ _DECODER = json.JSONDecoder()
 
 
 def offset_of(text: str, path: Sequence[str | int], start: int = 0) -> int:
-    """Offset of the key (or list item) at `path` of the JSON value that begins in `text` at `start`, or of the deepest one above it
-    that is there. The text must be sound JSON."""
+    """Offset of the key (or list item) at `path` of the JSON value that begins in `text` at `start`; where it is missing, of the
+    deepest one above it that is there. The text must be sound JSON."""
     at = found = _solid(text, start)
     for step in path:
         inside = _item(text, at, step) if isinstance(step, int) else _key(text, at, step)

@@ -74,7 +74,7 @@ class ServeGenSessions:
     def _calls(self, order: int, client: Client, day_s: float) -> Iterator[tuple[float, int, str, int, int]]:
         """(arrival, order of the client, its name, input, output) of a client's calls; one draw of lengths more a call."""
         rng = stream(self.seed, f"workload.servegen.{client.name}.lengths")
-        draws = iter(())
+        draws: Iterator[list[float]] = iter(())
         for arrival_s in self._arrivals(client, day_s):
             pair = next(draws, None)
             if pair is None:

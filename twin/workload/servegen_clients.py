@@ -13,7 +13,7 @@ import json
 import math
 import re
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -168,7 +168,10 @@ def _lengths(path: Path, windows: list[Window], bad: BadRows) -> list[tuple[floa
         bad.add(1, 1, "", str(error) if "must" in str(error) else "cannot be read as JSON")
         return []
 
+    wrong: set[tuple[str, str | None]] = set()
+
     def fail(block: str, part: str | None, message: str) -> None:
+        wrong.add((block, part))
         place = offset_of(text, [block] if part is None else [block, part])
         bad.add(*line_and_column(text, place), block if part is None else f"{block}.{part}", message)
 
@@ -186,22 +189,23 @@ def _lengths(path: Path, windows: list[Window], bad: BadRows) -> list[tuple[floa
     blocks.sort(key=lambda block: block[0])
     if blocks and blocks[0][0] != 0:
         fail(blocks[0][1], None, "the first block must begin at 0")
-    _check_lengths(blocks, windows, fail)
+    for name, part, message in _lacking(blocks, windows):
+        if (name, part) not in wrong:
+            fail(name, part, message)
     return [(start_s, *tables) for start_s, _, tables in blocks if None not in tables]  # type: ignore[misc]
 
 
-_Blocks = list[tuple[float, str, list[Lengths | None]]]
 _Fail = Callable[[str, str | None, str], None]
 
 
-def _check_lengths(blocks: _Blocks, windows: list[Window], fail: _Fail) -> None:
-    """Every window with a rate needs lengths."""
+def _lacking(blocks: list[tuple[float, str, list[Lengths | None]]], windows: list[Window]) -> Iterator[tuple[str, str, str]]:
+    """(block, part, what to say) of blocks without lengths in which calls come."""
     ends_s = [*(block[0] for block in blocks[1:]), math.inf]
     for (start_s, name, tables), end_s in zip(blocks, ends_s, strict=True):
         asks = next((w for w in windows if w.rate_per_s and w.start_s < end_s and w.end_s > start_s), None)
         for part, table in zip(_PARTS, tables, strict=True):
             if asks is not None and table is None:
-                fail(name, part, f"is empty, but {asks.rate_per_s:g} requests/s come in the window from {asks.start_s:g} s")
+                yield name, part, f"is empty, but {asks.rate_per_s:g} requests/s come in the window from {asks.start_s:g} s"
 
 
 def _table(value: Any, block: str, part: str, fail: _Fail) -> Lengths | None:

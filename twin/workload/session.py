@@ -40,7 +40,7 @@ class Call:
     system_tokens: int = 0
     any_of: tuple[int, ...] = ()
     any_count: int = 0
-    #: Tokens of each block of `hash_ids`, where they are not `HASH_BLOCK_TOKENS` each; what the input has beyond them has no hash.
+    #: Tokens of each block of `hash_ids`, where not `HASH_BLOCK_TOKENS` each; what the input has beyond them has no hash.
     block_tokens: tuple[int, ...] | None = None
 
 

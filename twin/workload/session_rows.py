@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from twin.errors import InputError
 from twin.workload.json_rows import count_of, seconds_of
 from twin.workload.session import HASH_BLOCK_TOKENS, NO_ARRIVAL, Call, Session
 from twin.workload.trace_rows import MOST, FieldError, ReadLog, shown
@@ -65,6 +66,13 @@ def record_of(session: Session) -> dict[str, Any]:
     if session.deadline_s is not None:
         row["deadline_s"] = session.deadline_s
     return row
+
+
+def refuse_whose(session: Session) -> None:
+    """InputError where a session has a tenant or a deadline, for forms that have no place for them."""
+    for what, value in (("tenant", session.tenant), ("deadline_s", session.deadline_s)):
+        if value:
+            raise InputError(f"session {session.session_id} has a {what}, which this format can't tell; write .jsonl or .parquet")
 
 
 def call_record_of(call: Call) -> dict[str, Any]:

@@ -54,22 +54,22 @@ class Tally:
 
 
 class LogTally:
-    """Numbers of at least 0, some of them weighty, in bins of a hundredth of their size: quantiles to half of that; exact mean."""
+    """Numbers of at least 0 in bins of a hundredth of their size: quantiles to half of that, the mean exact."""
 
-    __slots__ = ("_bins", "_most", "_sum", "weight")
+    __slots__ = ("_bins", "_most", "_sum", "count")
     _STEP = math.log(1.01)
 
     def __init__(self) -> None:
         self._bins: Counter[int | None] = Counter()
-        self.weight = 0.0
+        self.count = 0
         self._sum = 0.0
         self._most = 0.0
 
-    def add(self, value: float, weight: float = 1.0) -> None:
-        """Note a value; 0 has a bin of its own."""
-        self._bins[round(math.log(value) / self._STEP) if value > 0 else None] += weight  # type: ignore[assignment]
-        self.weight += weight
-        self._sum += value * weight
+    def add(self, value: float) -> None:
+        """Note one more; 0 has a bin of its own."""
+        self._bins[round(math.log(value) / self._STEP) if value > 0 else None] += 1
+        self.count += 1
+        self._sum += value
         self._most = max(self._most, value)
 
     def _values(self) -> Iterator[tuple[float, float]]:
@@ -79,30 +79,30 @@ class LogTally:
             yield min(math.exp(bin_number * self._STEP), self._most), self._bins[bin_number]
 
     def quantile(self, share: float) -> float:
-        """The least value of which so much of the weight is at most that."""
-        upto, value = 0.0, 0.0
+        """The least value that so large a share is at most."""
+        upto = 0.0
         for value, weight in self._values():
             upto += weight
-            if upto >= share * self.weight:
-                break
-        return value
+            if upto >= share * self.count:
+                return value
+        return self._most
 
     def summary(self) -> dict[str, float]:
         """Mean, p50, p95 and maximum."""
         return {
-            "mean": self._sum / self.weight,
+            "mean": self._sum / self.count,
             "p50": self.quantile(0.5),
             "p95": self.quantile(0.95),
             "max": self._most,
         }
 
     def shares(self) -> tuple[list[float], list[float]]:
-        """(values, share of the weight up to each)."""
+        """(values, share of all up to each)."""
         values, shares, upto = [], [], 0.0
         for value, weight in self._values():
             upto += weight
             values.append(value)
-            shares.append(upto / self.weight)
+            shares.append(upto / self.count)
         return values, shares
 
 

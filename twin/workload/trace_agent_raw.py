@@ -2,14 +2,14 @@
 
 Source of the format: callanjfox/kv-cache-tester. A file holds `id`, `block_size` (tokens), `hash_id_scope` (`local`: a hash means
 nothing in another file, or `global`) and `requests`: calls of `t` (s since the agent began), `in`, `out`, `hash_ids`, `stop`,
-`think_time` and `api_time` (s), and entries of type `subagent` with `t` and `requests` of their own. A trace is one file or a folder.
+`think_time`, `api_time` (s), and entries of type `subagent` with `t` and `requests` of their own. A trace is a file or a folder.
 
 A hash stands for its block and everything before it; an input of n tokens has the hashes of its whole blocks, or one more for the
 rest. What an input has in common with any earlier one of its session is `shared_prefix_tokens`; the hashes go along as runs of
 blocks that are always together, so that a memory finds what an infinite one would, among sub-agents too.
 
-An entry's agent is spawned by the call before it. Whom the next call waits for, which wait is a tool's, and what is said where the
-file is silent, are as in the flat CSV made from such files (trace_agents.py). No arrivals are recorded.
+An entry's agent is spawned by the call before it. Whom the next call waits for, which wait is a tool's, and what is said where
+the file is silent, are as in the flat CSV made from such files (trace_agents.py). No arrivals are recorded.
 """
 
 from __future__ import annotations
@@ -197,9 +197,7 @@ class _Rows:
             self._log.remarks[NO_CALLS] += 1
             return None
         self._agents += 1
-        return _Open(
-            self._agents, parent.agent, parent.calls - 1, parent.depth + 1, began_s, f"{place}.requests", requests
-        )
+        return _Open(self._agents, parent.agent, parent.calls - 1, parent.depth + 1, began_s, f"{place}.requests", requests)
 
     def _row(self, entry: dict[str, Any], place: str, agent: _Open) -> Row:
         tokens = count_of(entry, "in", 1, f"{place}.in")
@@ -238,9 +236,7 @@ class _Rows:
             raise FieldError(name, "must be a list of whole numbers of at least 0")
         whole, due = tokens // self._block_tokens, -(-tokens // self._block_tokens)
         if len(hashes) not in (whole, due):
-            raise FieldError(
-                name, f"has {len(hashes)} hashes; {tokens} tokens are {whole} whole blocks of {self._block_tokens}"
-            )
+            raise FieldError(name, f"has {len(hashes)} hashes; {tokens} tokens are {whole} whole blocks of {self._block_tokens}")
         return tuple(hashes)
 
     def _found(self, hashes: Sequence[int], place: str) -> int:

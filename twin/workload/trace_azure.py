@@ -13,6 +13,7 @@ from typing import TextIO
 
 from twin.errors import InputError
 from twin.workload.session import Call, Session
+from twin.workload.session_rows import refuse_whose
 from twin.workload.trace_rows import MOST_S, BadRows, CsvRows, FieldError, ReadLog, open_trace, whole
 
 COLUMNS = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
@@ -58,6 +59,7 @@ def write(file: TextIO, sessions: Iterable[Session]) -> None:
     """Sessions of one call each, from an arbitrary first time stamp on; InputError for any other session."""
     file.write(",".join(COLUMNS) + "\n")
     for session in sessions:
+        refuse_whose(session)
         if len(session.calls) != 1:
             raise InputError(f"session {session.session_id} has {len(session.calls)} calls: this format holds one a session")
         if session.system_prompt is not None:

@@ -14,6 +14,7 @@ from typing import Any, TextIO
 from twin.errors import InputError
 from twin.workload.json_rows import JsonRows, count_of
 from twin.workload.session import HASH_BLOCK_TOKENS, Call, Session
+from twin.workload.session_rows import refuse_whose
 from twin.workload.trace_rows import MOST_S, BadRows, FieldError, ReadLog, open_trace
 
 #: A hundred years: of a run, or since 1970.
@@ -68,6 +69,7 @@ def _call(row: dict[str, Any], latest_s: float) -> tuple[float, Call]:
 def write(file: TextIO, sessions: Iterable[Session]) -> None:
     """Sessions of one call each that has hashes; InputError for any other session. Times are kept to the millisecond."""
     for session in sessions:
+        refuse_whose(session)
         call = session.calls[0]
         if len(session.calls) != 1 or call.hash_ids is None or call.block_tokens is not None:
             raise InputError(

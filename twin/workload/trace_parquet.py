@@ -1,8 +1,8 @@
 """Our own lossless form in columns: a Parquet file, a row a call, the rows of a session together.
 
-Every column carries field metadata `unit` and `description`, as the tables of a run do. What is said of a session stands in each of
-its rows. Columns that are missing say nothing, as a null does; others are passed over. A bad row is told as FILE:ROW:COLUMN, both
-from 1.
+Every column carries field metadata `unit` and `description`, as the tables of a run do. What is said of a session stands in
+each of its rows. Columns that are missing say nothing, as a null does; others are passed over. A bad row is told as
+FILE:ROW:COLUMN, both from 1.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _OF_CALL = (
     Column("depth", "int16", "", "how many agents stand above this one"),
     Column("after", "int64_list", "", "calls of the session (from 0) that must have finished before this one's wait"),
     Column("any_of", "int64_list", "", "calls of which the first few to finish are enough"),
-    Column("any_count", "int64", "", "how many of any_of"),
+    Column("any_count", "int64", "", "how many of any_of are enough"),
     Column("wait_s", "float64", "s", "a tool's or a person's time after those, before the call"),
     Column("tool", "bool", "", "whether that wait is a tool's"),
     Column("input_tokens", "int64", "token", "prompt tokens"),
@@ -66,7 +66,10 @@ _READABLE = {
     ),
     "bool": (pa.types.is_boolean, "true or false"),
     "int64_list": (
-        lambda each: (pa.types.is_list(each) or pa.types.is_large_list(each)) and pa.types.is_integer(each.value_type),
+        lambda each: (
+            (pa.types.is_list(each) or pa.types.is_large_list(each))
+            and (pa.types.is_integer(each.value_type) or pa.types.is_null(each.value_type))
+        ),
         "lists of whole numbers",
     ),
 }
@@ -117,7 +120,7 @@ def _check_columns(path: Path, schema: pa.Schema) -> None:
         if column.name in schema.names:
             readable, told = _READABLE[column.type]
             given = schema.field(column.name).type
-            if not readable(given):
+            if not (readable(given) or pa.types.is_null(given) or (column.name == "session" and pa.types.is_string(given))):
                 place = schema.names.index(column.name) + 1
                 problems.append(Problem(str(path), 1, place, column.name, f"must hold {told}, not {given}"))
     if problems:
@@ -150,7 +153,7 @@ def _record(rows: list[dict[str, Any]]) -> dict[str, Any]:
         raise FieldError("session", "is null")
     for column in _OF_SESSION:
         name = column.name
-        for index, row in enumerate(rows):
+        for index, row in enumerate(rows[1:], start=1):
             if row.get(name) != first.get(name):
                 raise FieldError(f"calls.{index}.{name}", f"{row.get(name)!r} differs from the session's first row")
     return {"arrival_s": None, **first, "calls": rows}
