@@ -152,9 +152,8 @@ def main() -> None:
         return
     for row in rows:
         ratio = f"  {row['rss_ratio']:.3f} times the smaller's" if "rss_ratio" in row else ""
-        print(
-            f"{row['link']:6} {row['form']:10} {row['calls']:>12,} calls {row['wall_s']:>8.1f} s {row['peak_rss_mb']:>8.1f} MB{ratio}"
-        )
+        size = f"{row['calls']:>12,} calls  {row['wall_s']:>8.1f} s  {row['peak_rss_mb']:>7.1f} MB"
+        print(f"{row['link']:8}  {row['form']:9}  {size}{ratio}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Recorded agent sessions: prefixes from block hashes, sub-agents as a tree, the same figures as in the flat table made from them."""
+"""Recorded agent sessions: prefixes from block hashes, sub-agents as a tree, the figures of the flat table made from them."""
 
 from __future__ import annotations
 

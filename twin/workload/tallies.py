@@ -138,8 +138,7 @@ class InFlight:
         level = len(self._ends)
         if to_s > self._now_s:
             self._times_s[level] += to_s - self._now_s  # type: ignore[assignment]
-            if level:
-                self._fill(self._now_s - (self._from_s or 0.0), to_s - (self._from_s or 0.0), level)
+            self._fill(self._now_s - (self._from_s or 0.0), to_s - (self._from_s or 0.0), level)
             self._now_s = to_s
 
     def _fill(self, from_s: float, to_s: float, level: int) -> None:
@@ -150,12 +149,10 @@ class InFlight:
             bins[:half] = [bins[2 * i] + bins[2 * i + 1] for i in range(half)]
             bins[half:] = [0.0] * half
         index = int(from_s / self._bin_s)
-        while from_s < to_s:
+        while level and from_s < to_s and index < self._BINS:
             end_s = min((index + 1) * self._bin_s, to_s)
-            bins[min(index, self._BINS - 1)] += level * max(end_s - from_s, 0.0)
-            from_s, index = max(end_s, from_s), index + 1
-            if from_s >= to_s:
-                break
+            bins[index] += level * (end_s - from_s)
+            from_s, index = end_s, index + 1
 
     def finish(self) -> None:
         """No more sessions begin: those under way come to their ends."""
