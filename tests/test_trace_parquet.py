@@ -151,3 +151,10 @@ def test_no_rows_and_no_parquet(tmp_path: Path) -> None:
     assert said.startswith("1:1: is not a sound Parquet file: ")
     with pytest.raises(InputError, match="cannot be read: No such file"):
         check_trace(tmp_path / "absent", "parquet")
+
+
+def test_the_page_tells_every_column() -> None:
+    page = (Path(__file__).resolve().parents[1] / "docs" / "traces.md").read_text()
+    for column in COLUMNS:
+        assert f"| `{column.name}` |" in page
+        assert f"| {column.unit} | {column.description} |" in page

@@ -67,6 +67,7 @@ def read(path: Path, log: ReadLog) -> Iterator[Session]:
         if session is not None and not bad:
             yield session
             count += 1
+    bad.file = path
     bad.finish(count, 1)
 
 
