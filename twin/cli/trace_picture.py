@@ -99,8 +99,12 @@ def _flight(axes: Axes, study: TraceStudy) -> None:
 
 
 def _reuse(axes: Axes, study: TraceStudy) -> None:
-    values, shares = study.found.shares()
     hit = study.info["prefix_hit_frac"]
+    if not hit:
+        axes.set_title("Prefix found in an infinite cache", loc="left")
+        _say(axes, "none: the trace records no common prefix")
+        return
+    values, shares = study.found.shares()
     axes.plot([each / 1000 for each in values], shares, drawstyle="steps-post")
     axes.axvline(hit, linestyle="--", linewidth=1, color="0.4")
     axes.annotate(f"  {hit:.1%} of all input  ", (hit, 0.5), ha="right" if hit > 0.5 else "left", color="0.3")

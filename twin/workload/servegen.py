@@ -102,7 +102,7 @@ class ServeGenSessions:
                     return
                 yield now
                 due = next(drawn)
-            due -= (to_s - now) * rate
+            due = max(due - (to_s - now) * rate, 0.0)  # rounding must not lead back before the window
 
 
 def _days(windows: tuple[Window, ...], start_s: float, day_s: float) -> Iterator[tuple[Window, float, float]]:
