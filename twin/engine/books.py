@@ -159,6 +159,13 @@ def _invariants(scenario: Scenario, sites: Sequence[SiteRun]) -> dict[str, bool]
         check("request_energy_adds_up", attributed)
         loads = runtime.loads
         spare_j = float((loads.gpus - loads.gpus_on.sum(axis=1)) @ loads.idle_gpu_w) * horizon_s
+        if runtime.jobs is not None:
+            spare_j -= float(runtime.jobs.gpu_s @ loads.idle_gpu_w)
+            spare_j += math.fsum(job.progress(horizon_s).energy_j for job in runtime.jobs.queue.jobs)
+            for job in runtime.jobs.queue.jobs:
+                steps, spent, held = job.steps(horizon_s), job.gpu_time(horizon_s), job.progress(horizon_s).held_gpu_s
+                check("job_steps_conserved", steps.done == steps.kept + steps.lost + steps.open)
+                check("job_time_adds_up", abs(math.fsum(spent) - held) <= _ENERGY_TOLERANCE * max(held, 1.0))
         done = [worker.progress(horizon_s) for worker in workers]
         gpu_j = represent * sum(each.energy_j for each in done) + spare_j
         check("gpu_energy_reaches_the_plant", abs(gpu_j - site.recorder.gpu_j) <= _ENERGY_TOLERANCE * gpu_j)
