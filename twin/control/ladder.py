@@ -196,7 +196,7 @@ class Ladder:
     def _load_w(self, seen: Observation) -> float:
         """The load to steer by: the mean of the last seconds where the battery takes the peaks, else the peak itself."""
         # Jobs count with what they draw in their steps: the mean of others' last seconds, but theirs as they are now.
-        extra_w = sum(job.extra_w for job in seen.jobs) * seen.overhead_ratio
+        extra_w = sum(job.extra_w * (1.0 + job.other_frac) for job in seen.jobs) * seen.overhead_ratio
         self._recent.append((seen.time_s, seen.load_w - extra_w))
         while self._recent[0][0] <= seen.time_s - self._own.mean_s:
             self._recent.popleft()

@@ -105,7 +105,8 @@ class TierState:
 class JobState:
     """A job that has arrived and is not done, in the order of the scenario. Its GPUs are those it holds, or would now get.
 
-    `gpu_w` is what it drew over the last control step, `extra_w` what of it was more than idle GPUs would have, `step_w` what each GPU draws in a step at the present clock. A call for a
+    `gpu_w` is what it drew over the last control step, `extra_w` what of it was more than idle GPUs would have; `other_frac` is what
+    CPUs, switches and fans of its racks draw more for each such watt. `step_w` what each GPU draws in a step at the present clock. A call for a
     pause costs no work if it comes `save_s` before its time.
     """
 
@@ -121,6 +122,7 @@ class JobState:
     idle_w: float
     tdp_w: float
     cap_min_w: float
+    other_frac: float
     save_s: float
     restart_s: float
 
@@ -131,8 +133,8 @@ class JobState:
 
     @property
     def above_idle_w(self) -> float:
-        """GPU watts that it draws in its steps above its GPUs idle: what a pause saves and a start costs."""
-        return self.gpus * (self.step_w - self.idle_w)
+        """IT watts that it takes in its steps above its GPUs idle: what a pause saves and a start costs."""
+        return self.gpus * (self.step_w - self.idle_w) * (1.0 + self.other_frac)
 
 
 @dataclass(frozen=True, slots=True)

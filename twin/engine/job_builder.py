@@ -38,12 +38,14 @@ def job_spec(scenario: Scenario, job: JobText, catalog: Catalog) -> JobSpec:
     """What a job of the scenario is."""
     site = job_site(job, scenario)
     groups = job_groups(job, site)
-    gpu = catalog.part("gpu", catalog.part("rack", groups[0].rack).text("gpu"))
-    idle_w = gpu.number("idle_w")
+    rack = catalog.part("rack", groups[0].rack)
+    gpu = catalog.part("gpu", rack.text("gpu"))
+    idle_w, tdp_w = gpu.number("idle_w"), gpu.number("tdp_w")
+    others_w = rack.number("other_busy_w") - rack.number("other_idle_w")
     if isinstance(job, TrainingJob):
         rule = job.checkpoint
         step, unit, least, most, steps = training_step(job, gpu), 1, job.gpus.min, job.gpus.max, job.steps
-        wait_w = idle_w if rule.power is None else rule.power.watts(gpu.number("tdp_w"))
+        wait_w = idle_w if rule.power is None else rule.power.watts(tdp_w)
         checkpoint = CheckpointRule(rule.cost, rule.interval.steps, rule.interval.time)
     else:
         step, unit, wait_w, checkpoint = token_step(scenario, job, site, catalog), job.parallelism.gpus, idle_w, None
@@ -61,6 +63,7 @@ def job_spec(scenario: Scenario, job: JobText, catalog: Catalog) -> JobSpec:
         steps=steps,
         racks=tuple(group.name for group in groups),
         cap_min_w=gpu.number("cap_min_w"),
+        other_frac=others_w / (rack.number("gpus") * (tdp_w - idle_w)),
         arrival_s=job.arrival,
         deadline_s=job.deadline,
         priority=job.priority,

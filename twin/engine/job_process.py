@@ -91,6 +91,7 @@ class JobProcess:
                         idle_w=power.idle_w,
                         tdp_w=power.tdp_w,
                         cap_min_w=spec.cap_min_w,
+                        other_frac=spec.other_frac,
                         save_s=job.save_s,
                         restart_s=spec.restart_s,
                     )

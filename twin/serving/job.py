@@ -300,7 +300,9 @@ class Job:
 
     def _stop(self, now_s: float) -> None:
         """Give the GPUs back now."""
-        self._give_back(STOPPED, self._lose(now_s))
+        working = self.status != "starting"
+        lost = self._lose(now_s)
+        self._give_back(STOPPED if working else PAUSED, lost)
 
     def _lose(self, now_s: float) -> int:
         """The phase under way ends now. Steps lost: what has not been saved, beside the step under way."""

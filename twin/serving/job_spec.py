@@ -60,7 +60,8 @@ class JobSpec:
     """A job.
 
     It holds `min_gpus` to `max_gpus` GPUs in units of `unit_gpus`, of the rack groups `racks`, which take no
-    cap below `cap_min_w`. Without a `checkpoint` rule each step is saved as it ends, at
+    cap below `cap_min_w` and draw
+    `other_frac` beside the GPUs for each watt of these above idle. Without a `checkpoint` rule each step is saved as it ends, at
     no cost. `wait_w` is what a GPU draws while the job starts (`restart_s` from getting its GPUs to its first step) and while it
     saves. It makes `steps` steps; without, it goes on as long as it can save by `deadline_s`.
     """
@@ -77,6 +78,7 @@ class JobSpec:
     steps: int | None
     racks: tuple[str, ...]
     cap_min_w: float = 0.0
+    other_frac: float = 0.0
     arrival_s: float = 0.0
     deadline_s: float | None = None
     priority: int = 0
