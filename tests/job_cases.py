@@ -9,9 +9,7 @@ from twin.performance import GpuPower
 from twin.serving import CheckpointRule, Job, JobSpec, JobStep
 
 #: 100 W idle, and in a step that is half arithmetic: 100 + 200 + 0.5 x 400 + 0.5 x 200 = 600 W at full clock.
-POWER = GpuPower(
-    idle_w=100.0, compute_w=400.0, memory_w=200.0, exponent=3.0, tdp_w=1000.0, clock_min_frac=0.2, active_w=200.0
-)
+POWER = GpuPower(idle_w=100.0, compute_w=400.0, memory_w=200.0, exponent=3.0, tdp_w=1000.0, clock_min_frac=0.2, active_w=200.0)
 #: 10 s on 8 GPUs, of which 5 s follow the clock.
 STEP = JobStep(8, 5.0, 0.0, 0.0, 0.0, 5.0, 5.0, 5.0, POWER)
 #: A checkpoint of 4 s every 10 steps, 20 s to start.

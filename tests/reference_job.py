@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from twin.serving import JobSpec
+from twin.serving.job import TIE_S
+
+TIE = Fraction(TIE_S)
 
 
 @dataclass
@@ -28,8 +31,8 @@ def walk(
     clocks: list[tuple[float, float]],
     horizon_s: float,
 ) -> WalkedJob:
-    """The job from 0 on, on `gpus` GPUs, with `pauses` (called, due, resumed) in order and clock locks (time, clock) that act from
-    the first end of a step at or after their time."""
+    """The job from 0 on, on `gpus` GPUs, with `pauses` (called, due, resumed) in order and clock locks (time, clock)
+    that act from the first end of a step at or after their time."""
     found = WalkedJob()
     rule = spec.checkpoint
     assert rule is not None
@@ -48,7 +51,7 @@ def walk(
             return True
         if rule.steps is not None:
             return unsaved >= rule.steps
-        return unsaved > 0 and time >= saved + Fraction(rule.every_s)
+        return unsaved > 0 and time >= saved + Fraction(rule.every_s) - TIE
 
     while now < horizon:
         # a start
@@ -76,7 +79,7 @@ def walk(
                 steps, time = unsaved, now
                 while not due(steps, time, saved):
                     steps, time = steps + 1, time + step
-                save = time + Fraction(rule.cost_s) > call[1]
+                save = time + Fraction(rule.cost_s) > call[1] + TIE
             if not save:
                 # a call during the step that begins now
                 if now < call[0] <= end and not _in_time(call, end, unsaved + 1, saved, step_of(end), due, rule.cost_s):
@@ -96,7 +99,7 @@ def walk(
                 now = end
                 continue
             saved_at = now + Fraction(rule.cost_s)
-            if call[0] < saved_at and saved_at > call[1]:
+            if call[0] < saved_at and saved_at > call[1] + TIE:
                 stop = max(call[0], now)
                 found.energy_j += float(stop - now) * wait_w
                 found.lost += unsaved
@@ -124,4 +127,4 @@ def _in_time(call, end, unsaved, saved, step, due, cost_s) -> bool:  # type: ign
     steps, time = unsaved, end
     while not due(steps, time, saved) and time <= call[1]:
         steps, time = steps + 1, time + step
-    return min(time, end) + Fraction(cost_s) <= call[1]
+    return end + Fraction(cost_s) <= call[1] + TIE or time + Fraction(cost_s) <= call[1] + TIE

@@ -273,15 +273,14 @@ def _note(job: Job, at_s: float, found: dict[str, list[float]]) -> None:
 
 
 VERBS = st.lists(
-    st.tuples(st.floats(0.1, 200.0), st.sampled_from(["pause", "resume", "clock", "cap", "size"]), st.floats(0.0, 1.0)), max_size=40
+    st.tuples(st.floats(0.1, 200.0), st.sampled_from(["pause", "resume", "clock", "cap", "size"]), st.floats(0.0, 1.0)),
+    max_size=40,
 )
 
 
 @given(verbs=VERBS, elastic=st.booleans(), saves=st.booleans())
 @settings(max_examples=150, deadline=None)
-def test_whatever_is_asked_nothing_gets_lost_unseen(
-    verbs: list[tuple[float, str, float]], elastic: bool, saves: bool
-) -> None:
+def test_whatever_is_asked_nothing_gets_lost_unseen(verbs: list[tuple[float, str, float]], elastic: bool, saves: bool) -> None:
     """Random pauses, resumptions, clocks, caps and sizes: steps, GPU-seconds and energy are conserved, progress never goes back
     behind a checkpoint."""
     job = started(max_gpus=32 if elastic else 8, checkpoint=SPEC.checkpoint if saves else None, steps=100_000)

@@ -1,8 +1,8 @@
 """The ladder's first rung: pause the jobs that can wait, the least important first, as late as they can still save their work.
 
-Before a target whose time is known, each job is called such that its checkpoint is done when the level would fall below the load; as
-many are called as the target needs, and no more. What shows only when the level is exceeded is called at once. Afterwards the most
-important job comes back first, one at a time, each when the ramp allows as much power as it takes.
+Before a target whose time is known, each job is called such that its checkpoint is done when the level would fall below the load;
+as many are called as the target needs, and no more. What shows only when the level is exceeded is called at once. Afterwards the
+job called last comes back first, one at a time, each when the ramp allows as much power as it takes.
 """
 
 from __future__ import annotations
@@ -68,9 +68,7 @@ class JobRung:
         kept = 1.0 - self._margin_frac
         top_w, target_w = seen.contract_w * kept, event.target_w * kept
         load_w -= _called_w(seen)
-        for job in self._next(seen):
-            if load_w <= target_w:
-                break
+        for job in self._chosen(seen, load_w - target_w):
             # When the level, falling evenly over the ramp, meets the load that the jobs called so far leave.
             share = min(1.0, max(0.0, (top_w - load_w) / (top_w - target_w))) if top_w > target_w else 0.0
             by_s = event.start_s + share * (event.ramp_end_s - event.start_s)
@@ -84,9 +82,7 @@ class JobRung:
         """Calls for `need_w` at the meter now; those, and the watts still missing."""
         need_w -= _called_w(seen)
         commands: list[Command] = []
-        for job in self._next(seen):
-            if need_w <= 0:
-                break
+        for job in self._chosen(seen, need_w):
             reason = f"{need_w / 1e3:.1f} kW above what the limit allows"
             commands.append(self._pause(job, self._soonest_s(seen, job), reason))
             need_w -= job.above_idle_w * seen.overhead_ratio
@@ -116,10 +112,24 @@ class JobRung:
         self._paused.pop()
         return [ResumeJob(job.name, f"{room_w / 1e3:.1f} kW of room below the limit")]
 
-    def _next(self, seen: Observation) -> list[JobState]:
-        """Jobs that run and are not called yet, the least important first; of equals the last of the list."""
+    @staticmethod
+    def _chosen(seen: Observation, need_w: float) -> list[JobState]:
+        """Jobs whose pauses save `need_w` at the meter, or all that run: the least important first, of equals the last of the
+        list, but for those without whom the others suffice."""
         running = [job for job in reversed(seen.jobs) if job.runs and not job.pausing]
-        return sorted(running, key=lambda job: job.priority)
+        chosen: list[JobState] = []
+        saved_w = 0.0
+        for job in sorted(running, key=lambda job: job.priority):
+            if saved_w >= need_w:
+                break
+            chosen.append(job)
+            saved_w += job.above_idle_w * seen.overhead_ratio
+        for job in [*chosen]:
+            job_w = job.above_idle_w * seen.overhead_ratio
+            if saved_w - job_w >= need_w:
+                chosen.remove(job)
+                saved_w -= job_w
+        return chosen
 
     def _pause(self, job: JobState, by_s: float, reason: str) -> PauseJob:
         if job.name in self._paused:

@@ -1,6 +1,6 @@
-"""The ladder: pause what can wait, slow down where it costs least, defer what may wait, bridge with the battery; come back slowly.
+"""The ladder: pause jobs, slow down where it costs least, defer what may wait, bridge with the battery; come back slowly.
 
-Rung 1, where there are jobs that can wait, pauses them (`twin.control.job_rung`), before anyone who waits for an answer notices.
+Rung 1, where there are jobs that can wait, pauses them (`twin.control.job_rung`) before anyone who waits for an answer notices.
 Rung 2 lowers pool clocks step by step, each time where a watt at the meter costs the fewest tokens, down to `clock_floor`.
 Rung 3 holds new calls of the tiers that may be deferred, the least important first.
 Rung 4, the battery, follows the limit from the start of an event, so that what the slower rungs leave over never shows at

@@ -105,9 +105,9 @@ class TierState:
 class JobState:
     """A job that has arrived and is not done, in the order of the scenario. Its GPUs are those it holds, or would now get.
 
-    `gpu_w` is what it drew over the last control step, `extra_w` what of it was more than idle GPUs would have; `other_frac` is what
-    CPUs, switches and fans of its racks draw more for each such watt. `step_w` what each GPU draws in a step at the present clock. A call for a
-    pause costs no work if it comes `save_s` before its time.
+    `gpu_w` is what it drew over the last control step, `extra_w` what of it was more than idle GPUs would have; `other_frac` is
+    what CPUs, switches and fans of its racks draw more for each such watt. `step_w` is what each GPU draws in a step at the
+    present clock. A call for a pause costs no work if it comes `save_s` before its time.
     """
 
     name: str
@@ -254,8 +254,8 @@ class RestBattery:
 
 @dataclass(frozen=True, slots=True)
 class PauseJob:
-    """A job gives its GPUs back by `by_s`: at its next checkpoint if that is done by then, else at one made at once if there is time,
-    else at once, with its work since the last checkpoint lost."""
+    """A job gives its GPUs back by `by_s`: at its next checkpoint if that is done by then, else at one made at once if there is
+    time, else at once, with its work since the last checkpoint lost."""
 
     job: str
     by_s: float

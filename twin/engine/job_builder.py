@@ -75,15 +75,13 @@ def training_step(job: TrainingJob, gpu: Part) -> JobStep:
 
     Its arithmetic slows with the clock, the rest does not: step time = share / f + (1 - share). Above idle, the catalogued power
     model is scaled such that the GPU draws the level asked for at full clock; its parts keep their proportions, and with them
-    their answers to the clock. Each doubling of GPUs keeps `scaling` of the ideal speed-up, so time falls as n^-(1 + log2 scaling).
+    their answers to the clock. Each doubling of GPUs keeps `scaling` of the ideal speed-up: time falls as n^-(1 + log2 scaling).
     """
     step, model = job.step, gpu_power(gpu)
     share = step.compute_share
     above_idle_w = step.power.watts(model.tdp_w) - model.idle_w
     scale = above_idle_w / (model.active_w + share * model.compute_w + (1.0 - share) * model.memory_w)
-    power = replace(
-        model, active_w=scale * model.active_w, compute_w=scale * model.compute_w, memory_w=scale * model.memory_w
-    )
+    power = replace(model, active_w=scale * model.active_w, compute_w=scale * model.compute_w, memory_w=scale * model.memory_w)
     compute_s = share * step.time
     return JobStep(
         gpus=step.gpus,

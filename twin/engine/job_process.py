@@ -1,4 +1,4 @@
-"""Runs the jobs of a site on the GPUs that serving leaves: wakes them, places them, and carries out what a policy says of them."""
+"""Runs the jobs of a site on the GPUs that serving leaves: wakes and places them, and carries out what a policy says of them."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ _NOTHING = JobProgress(0.0, 0.0)
 
 @dataclass(frozen=True, slots=True)
 class JobLoads:
-    """What jobs did to each rack over a plant step, arrays of shape (racks,): GPUs held and watts drawn by them (means), watts of the
-    hottest of them."""
+    """What jobs did to each rack over a plant step, arrays of shape (racks,): GPUs held and watts drawn by them (means), watts of
+    the hottest of them."""
 
     gpus: Floats
     gpu_w: Floats

@@ -10,10 +10,7 @@ from twin.serving import Job
 def job_row(job: Job, site: str, horizon_s: float) -> tuple[Any, ...]:
     """The job as it stands at the horizon, in the order of the table's columns."""
     spec, steps, time = job.spec, job.steps(horizon_s), job.gpu_time(horizon_s)
-    if job.status == "done":
-        outcome = "completed"
-    else:
-        outcome = "not_started" if job.start_s is None else "in_flight"
+    unfinished = "not_started" if job.start_s is None else "in_flight"
     return (
         spec.name,
         spec.kind,
@@ -23,7 +20,7 @@ def job_row(job: Job, site: str, horizon_s: float) -> tuple[Any, ...]:
         job.start_s,
         job.finish_s,
         spec.deadline_s,
-        outcome,
+        "completed" if job.status == "done" else unfinished,
         _deadline(job, horizon_s),
         steps.done,
         steps.kept,

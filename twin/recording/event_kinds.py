@@ -10,7 +10,7 @@ EventGroup = Literal["grid", "command", "report", "plant", "serving", "job"]
 
 @dataclass(frozen=True, slots=True)
 class EventKind:
-    """`group`: the utility asked, the policy acted or only spoke, the plant did by itself, or serving or a job changed. `said`: for
+    """`group`: the utility asked, the policy acted or only spoke, the plant did by itself, serving or a job changed. `said`: for
     people, in a few words."""
 
     group: EventGroup

@@ -69,9 +69,7 @@ def prompt_tokens(job: TokenJob) -> int:
     return max(1, round(job.batch * job.input_tokens / job.output_tokens))
 
 
-def _room(
-    scenario: Scenario, job: Job, path: Path, site: Site, groups: list[RackGroup], catalog: Catalog
-) -> Iterator[Finding]:
+def _room(scenario: Scenario, job: Job, path: Path, site: Site, groups: list[RackGroup], catalog: Catalog) -> Iterator[Finding]:
     """Whether serving leaves enough GPUs in its racks; pools that share a rack group share all of their groups."""
     least = job.gpus.min if isinstance(job, TrainingJob) else job.instances.min * job.parallelism.gpus
     gpus = sum(group.count * int(catalog.part("rack", group.rack).number("gpus")) for group in groups)
@@ -110,6 +108,6 @@ def _batch(
     if held > room:
         yield (
             (*path, "batch"),
-            f"{job.batch} sequences of {job.input_tokens} + {job.output_tokens} tokens hold {held:,} on the mean, and an instance "
-            f"has room for {room:,}",
+            f"{job.batch} sequences of {job.input_tokens} + {job.output_tokens} tokens hold {held:,} on the mean, and an "
+            f"instance has room for {room:,}",
         )

@@ -67,7 +67,7 @@ def _interval(value: object) -> object:
 
 
 class Interval(Model):
-    """How often something happens: every so many steps, or at the first end of a step after some time. In a file: 200 or "15 min"."""
+    """How often: every so many steps, or at the first end of a step after some time. In a file: 200 or "15 min"."""
 
     steps: Count | None = None
     """Steps."""

@@ -20,12 +20,15 @@ Status = Literal["waiting", "starting", "stepping", "saving", "paused", "done"]
 #: tell), it has given its GPUs back with all saved, it was stopped with steps lost, it is done.
 SAVED, PAUSED, STOPPED, DONE = "saved", "paused", "stopped", "done"
 
+#: Times within a nanosecond are one: 600 s of steps of 0.1 s are over after 6000 of them, whatever the sums round to.
+TIE_S = 1e-9
+
 
 class Job:
     """A job. Knows no clock: `advance(to_s)` plays what falls due, `next_change_s` says when that is.
 
-    `outbox` collects what its owner must act on: (what, steps it is about). `steps_done` were made; of them `steps_kept` are saved,
-    `steps_lost` were made in vain, `steps_open` were made since the last checkpoint.
+    `outbox` collects what its owner must act on: (what, steps it is about). `steps_done` were made; of them `steps_kept` are
+    saved, `steps_lost` were made in vain, `steps_open` were made since the last checkpoint.
     """
 
     def __init__(self, spec: JobSpec):
@@ -73,7 +76,7 @@ class Job:
         elif self.status in ("stepping", "saving"):
             self._pause_by_s = by_s
             if self.status == "saving":
-                if self.next_change_s > by_s:
+                if self.next_change_s > by_s + TIE_S:
                     self._stop(now_s)
                 return
             steps = self._boundary_at_or_after(now_s)
@@ -271,11 +274,11 @@ class Job:
         else:
             assert spec.deadline_s is not None
             cost_s = rule.cost_s if rule is not None else 0.0
-            bounds.append(max(0, floor((spec.deadline_s - cost_s - now_s) / step_s)))
+            bounds.append(max(0, floor((spec.deadline_s - cost_s - now_s + TIE_S) / step_s)))
         if rule is not None and rule.steps is not None:
             bounds.append(rule.steps - steps_open)
         elif rule is not None and rule.every_s is not None:
-            due_s = self._saved_at_s + rule.every_s
+            due_s = self._saved_at_s + rule.every_s - TIE_S
             steps = max(0, ceil((due_s - now_s) / step_s))
             # Rounding settles on what a walk over the steps would compare.
             while steps > 0 and now_s + (steps - 1) * step_s >= due_s:
@@ -291,12 +294,13 @@ class Job:
         assert self._pause_by_s is not None
         rule = self.spec.checkpoint
         if rule is None:
-            return end_s if end_s <= self._pause_by_s else None
+            return end_s if end_s <= self._pause_by_s + TIE_S else None
         step_s = self._next_step_s()
         regular_s = end_s + self._due(end_s, steps_open, step_s) * step_s
-        if regular_s + rule.cost_s <= self._pause_by_s:
+        latest_s = self._pause_by_s - rule.cost_s + TIE_S
+        if regular_s <= latest_s:
             return regular_s
-        return end_s if end_s + rule.cost_s <= self._pause_by_s else None
+        return end_s if end_s <= latest_s else None
 
     def _stop(self, now_s: float) -> None:
         """Give the GPUs back now."""

@@ -11,9 +11,9 @@ from twin.serving.job import Job
 class JobQueue:
     """The jobs of a site, by priority, then arrival, then place in the list.
 
-    A job that waits takes as many GPUs as it may as soon as its least number is free; one that does not fit yet holds nobody back.
-    An elastic job looks again at each checkpoint: it gives up what it has above its least for jobs of its own or a higher priority
-    that wait and would fit, and takes what else is free. While the queue is held, nobody begins or grows but those that
+    A job that waits takes as many GPUs as it may as soon as its least number is free; one that does not fit yet holds nobody
+    back. An elastic job looks again at each checkpoint: it gives up what it has above its least for jobs of its own or a higher
+    priority that wait and would fit, and takes what else is free. While the queue is held, nobody begins or grows but those that
     `resumed` names.
     """
 
