@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import csv
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
 import pytest
+from job_cases import started
 from tiny_run import ROOT, TINY
 
 import twin
 from twin.catalog import load_catalog
-from twin.engine.job_builder import job_spec
+from twin.engine.job_builder import job_spec, training_step
 from twin.errors import InputError
 from twin.schema import load_scenario
 from twin.schema.instances import instance_of
+from twin.schema.jobs import TrainingJob
 
 TUNE = """\
   - name: tune
@@ -122,7 +126,7 @@ def test_the_report_shows_gpus_by_use(filled: twin.Run) -> None:
     assert "GPUs by use" in (filled.path / "report.html").read_text()
     matplotlib.use("Agg")
     axes = filled.plot.jobs()
-    assert axes.get_ylim()[1] > 64
+    assert axes.get_ylim()[1] == 64
     matplotlib.pyplot.close("all")
 
 
@@ -253,6 +257,31 @@ def test_a_missing_list_is_said_once(tmp_path: Path) -> None:
         load_scenario(path)
     (said,) = str(caught.value).splitlines()
     assert "jobs: no such file" in said
+
+
+#: Caps of the measured sweep over 400 W GPUs, and the share of arithmetic that a kind of job is given: nothing else is fitted.
+@pytest.mark.parametrize(("prefix", "share", "worst"), [("ft_llama_8b", 0.53, 0.06), ("pt_mpt", 0.34, 0.08)])
+def test_caps_slow_jobs_as_measured(prefix: str, share: float, worst: float, shared_data: Callable[[str], Path]) -> None:
+    gpu = load_catalog().part("gpu", "a100")
+    with shared_data("power/phoenix_dvfs_sweep.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["Workload"].startswith(prefix)]
+    free = {row["Workload"]: row for row in rows if row["GPU power cap"] == "400"}
+    checked = 0
+    for row in rows:
+        cap_w = float(row["GPU power cap"])
+        if not 200 <= cap_w < 400:
+            continue
+        step = {"time": "1 s", "gpus": 8, "compute_share": share, "power": f"{free[row['Workload']]['power per GPU']} W"}
+        job = TrainingJob.model_validate(
+            {"name": "x", "kind": "training", "gpus": 8, "steps": 9, "step": step, "checkpoint": {"interval": 9, "cost": "1 s"}}
+        )
+        runs = started(step=training_step(job, gpu))
+        runs.set_power(0.0, cap_w=cap_w)
+        runs.advance(20.0)
+        measured = float(row["throughput"]) / float(free[row["Workload"]]["throughput"])
+        assert 1.0 / runs.spec.step.step_s(runs.clock, 8) == pytest.approx(measured, rel=worst)
+        checked += 1
+    assert checked >= 8
 
 
 def test_batch_inference_is_as_fast_as_a_worker_in_full_work(tmp_path: Path) -> None:

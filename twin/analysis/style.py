@@ -52,7 +52,7 @@ LIGHT = (
     ("idle", "idle", "#d9dee4"),
 )
 #: What GPUs are used for: label, colour.
-GPU_USES = (("serving", "#2f6db3"), ("jobs", "#d9792b"), ("idle", "#d9dee4"))
+GPU_USES = (("serving", "#2f6db3"), ("jobs", "#d9792b"))
 STORAGE = "#5a3f8f"
 #: Colours of events by who caused them.
 GROUPS = {
