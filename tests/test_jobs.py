@@ -206,6 +206,14 @@ def test_what_is_wrong_is_told(change: dict[str, Any], expected: str, tmp_path: 
     assert expected in str(caught.value)
 
 
+def test_limits_hold_figures_of_jobs(tmp_path: Path) -> None:
+    path = scenario(tmp_path)
+    path.write_text(f"{path.read_text()}limits: [{{value: jobs.steps_lost, max: 0}}]\n")
+    load_scenario(path)
+    with pytest.raises(InputError, match="the summary has no 'jobs'"):
+        load_scenario(path, {"jobs": []})
+
+
 CSV = """\
 name,kind,priority,gpus,gpus.min,gpus.max,step.time,step.gpus,step.compute_share,step.power,checkpoint.interval,checkpoint.cost,steps
 tune,fine_tuning,2,16,,,500 ms,16,70 %,85 %,8,1 s,40

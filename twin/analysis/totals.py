@@ -84,8 +84,8 @@ class RunTotals:
     Requests and tokens are counted as simulated, one for `represent` real ones; energies and `pools` are the whole factory's.
     `requests_arrived` counts every request that reached the twin, so that those without a row show as lost.
     `output_tokens_total` includes what requests still in flight have got so far. `planner_moves` counts instances that a planner
-    moved between pools, None without one, `job_sites` the sites that have jobs. `warnings` say where the run went outside what its
-    models were made for.
+    moved between pools, None without one, `job_sites` the sites that have jobs. `warnings` say where the run went outside what
+    its models were made for.
     """
 
     scenario: str
