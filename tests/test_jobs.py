@@ -206,6 +206,20 @@ def test_what_is_wrong_is_told(change: dict[str, Any], expected: str, tmp_path: 
     assert expected in str(caught.value)
 
 
+def test_a_job_without_steps_goes_on_to_its_deadline(tmp_path: Path) -> None:
+    """At its deadline all is saved; one that got no GPUs by then never began. One instance stands for two, jobs for themselves."""
+    open_ended = TUNE.replace("    steps: 40\n", "")
+    late = open_ended.replace("name: tune", "name: late").replace("priority: 2", "priority: 1").replace("gpus: 16", "gpus: 41", 1)
+    late = late.replace("deadline: 50 s", "deadline: 40 s")
+    run = twin.run(scenario(tmp_path, open_ended + late), set={"represent": 2}, out=tmp_path / "run")
+    jobs = run.jobs.set_index("job")
+    assert jobs["outcome"].to_dict() == {"tune": "completed", "late": "not_started"}
+    assert 45.0 < jobs.loc["tune", "finish_s"] <= 50.0
+    assert (jobs["steps_lost"] == 0).all()
+    assert jobs.loc["tune", "steps_open"] == 0
+    assert jobs["deadline"].isna().all()
+
+
 def test_limits_hold_figures_of_jobs(tmp_path: Path) -> None:
     path = scenario(tmp_path)
     path.write_text(f"{path.read_text()}limits: [{{value: jobs.steps_lost, max: 0}}]\n")

@@ -10,7 +10,7 @@ from twin.serving import Job
 def job_row(job: Job, site: str, horizon_s: float) -> tuple[Any, ...]:
     """The job as it stands at the horizon, in the order of the table's columns."""
     spec, steps, time = job.spec, job.steps(horizon_s), job.gpu_time(horizon_s)
-    unfinished = "not_started" if job.start_s is None else "in_flight"
+    begun = "completed" if job.status == "done" else "in_flight"
     return (
         spec.name,
         spec.kind,
@@ -20,7 +20,7 @@ def job_row(job: Job, site: str, horizon_s: float) -> tuple[Any, ...]:
         job.start_s,
         job.finish_s,
         spec.deadline_s,
-        "completed" if job.status == "done" else unfinished,
+        "not_started" if job.start_s is None else begun,
         _deadline(job, horizon_s),
         steps.done,
         steps.kept,
