@@ -149,6 +149,10 @@ def test_a_deadline_stops_what_is_left() -> None:
     job.set_power(150.0, clock_lock=0.5)  # 154 s + two steps of 15 s + 4 s: the third would end too late
     job.advance(1000.0)
     assert (job.finish_s, job.steps_kept) == (154.0 + 30 + 4, 15)
+    to_the_second = started(steps=None, deadline_s=188.0)
+    to_the_second.advance(187.0)
+    to_the_second.expire(188.0)
+    assert (to_the_second.steps_kept, to_the_second.steps_lost, to_the_second.finish_s) == (16, 0, 188.0)
     late = started(steps=None, deadline_s=190.0)
     late.advance(186.0)
     late.expire(186.0)

@@ -207,7 +207,7 @@ def test_what_is_wrong_is_told(change: dict[str, Any], expected: str, tmp_path: 
 
 
 def test_a_job_without_steps_goes_on_to_its_deadline(tmp_path: Path) -> None:
-    """At its deadline all is saved; one that got no GPUs by then never began. One instance stands for two, jobs for themselves."""
+    """At its deadline all is saved; one that got no GPUs by then never began. An instance stands for two, a job for itself."""
     open_ended = TUNE.replace("    steps: 40\n", "")
     late = open_ended.replace("name: tune", "name: late").replace("priority: 2", "priority: 1").replace("gpus: 16", "gpus: 41", 1)
     late = late.replace("deadline: 50 s", "deadline: 40 s")

@@ -94,6 +94,9 @@ class Job:
 
     def expire(self, now_s: float) -> None:
         """Its deadline has come and it makes no certain number of steps: what is saved by now is what it has made."""
+        self.advance(now_s + TIE_S)  # what is saved at this moment is saved
+        if self.status == "done":
+            return
         if self.holds_gpus and (lost := self._lose(now_s)):
             self.outbox.append((STOPPED, lost))
         self._finish(now_s)
