@@ -22,6 +22,7 @@ from twin.errors import SimulationError
 FILES = {
     "events.parquet",
     "fabric.parquet",
+    "jobs.parquet",
     "manifest.json",
     "power.parquet",
     "report.html",

@@ -55,6 +55,8 @@ def key_numbers(summary: dict[str, Any]) -> list[Table]:
     tables = [_tiers(summary), _energy(summary), _requests(summary), _light(summary)]
     if summary["curtailment"]:
         tables.append(_events(summary))
+    if "jobs" in summary:
+        tables.append(_jobs(summary["jobs"]))
     if summary["economics"]:
         said = {
             "revenue_usd": "Revenue",
@@ -192,6 +194,29 @@ def _events(summary: dict[str, Any]) -> Table:
     )
     rows = tuple((text, *(form(event[key]) for event in events)) for key, text, form in said)
     return Table("Grid events", ("", *(event["name"] for event in events)), rows)
+
+
+def _jobs(jobs: dict[str, Any]) -> Table:
+    """What came of the work that can wait; a column a kind."""
+    kinds = list(jobs["kinds"].items())
+    columns = kinds if len(kinds) == 1 else [*kinds, ("all", jobs)]
+    rows: list[tuple[str, ...]] = [
+        (text, *(f"{c[key]:,}" for _, c in columns))
+        for key, text in (
+            ("total", "Jobs"),
+            ("completed", "Completed"),
+            ("pauses", "Pauses"),
+            ("checkpoints", "Checkpoints"),
+            ("steps_kept", "Steps kept"),
+            ("steps_lost", "Steps lost"),
+            ("tokens", "Output tokens"),
+        )
+    ]
+    rows.append(("GPU-hours held", *(f"{c['gpu_hours']['held']:,.1f}" for _, c in columns)))
+    rows.append(("of that in steps kept", *(_percent(c["goodput_frac"]) for _, c in columns)))
+    rows.append(("GPU-hours lost", *(f"{c['gpu_hours']['lost']:,.2f}" for _, c in columns)))
+    rows.append(("Energy of their GPUs", *(_energy_said(c["energy_j"]) for _, c in columns)))
+    return Table("Jobs that can wait", ("", *(name.replace("_", " ") for name, _ in columns)), tuple(rows))
 
 
 def _mean_w(summary: dict[str, Any]) -> float:

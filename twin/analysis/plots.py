@@ -14,6 +14,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from twin.analysis import style
 from twin.analysis.axes import PLOT_AREA, label_right, last_known, nothing_to_show, shade_events, time_axis, time_unit
 from twin.analysis.columns import Names, TableColumns
+from twin.analysis.job_plot import draw_gpus
 from twin.analysis.series import RequestSeries, StepTable, bin_edges, busiest_unit
 from twin.analysis.story import spoken_kind
 from twin.errors import InputError, did_you_mean
@@ -236,6 +237,19 @@ class Plots:
             axes.set_ylim(1.0, max(1.02, 1 + (float(np.nanmax(pue)) - 1) * 1.25))
             labels.append((y, f"{y:.3f}", style.COMPONENTS[2][2]))
         self._finish(axes, f"PUE of {site}", "", labels, self._at(site))
+        return axes
+
+    def jobs(self, axes: Axes | None = None, site: str | None = None) -> Axes:
+        """GPUs of a site by use, stacked: those of instances that serve, those that jobs hold, and idle ones."""
+        axes, site = _axes(axes), self._site(site)
+        uses = self._summary.get("jobs", {}).get("sites", {}).get(site)
+        labels = []
+        if uses is None:
+            nothing_to_show(axes, "no jobs at this site")
+        else:
+            edges, at = self._bins(FINE_BINS)
+            labels = draw_gpus(axes, self._power.steps("job_gpus", site), uses, edges, at)
+        self._finish(axes, "GPUs by use", "", labels, self._at(site), named=True)
         return axes
 
     def actions(self, axes: Axes | None = None) -> Axes:

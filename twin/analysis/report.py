@@ -127,6 +127,10 @@ def _sections(plots: Plots) -> Iterator[tuple[str, list[Drawing]]]:
         said = f"PUE of {site} over time: everything the site consumes over what its IT equipment does."
         thermal.append(_drawing(f"pue-{i}", said, 2.2, partial(plots.pue, site=site)))
     yield "Heat", thermal
+    if "jobs" in plots._summary:
+        said = "GPUs of {} by use: instances that serve, jobs that can wait, idle. Grid events are shaded."
+        uses = plots._summary["jobs"]["sites"]
+        yield "Jobs", [_drawing(f"jobs-{i}", said.format(s), 2.9, partial(plots.jobs, site=s)) for i, s in enumerate(uses)]
     said = "What was done and when, a lane for each kind of event; darker marks stand for more."
     yield "Actions", [_drawing("actions", said, 1.2 + 0.27 * max(lanes_of(plots), 2), plots.actions)]
 

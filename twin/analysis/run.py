@@ -97,8 +97,13 @@ class Run:
         return self._table("events")
 
     @cached_property
+    def jobs(self) -> pd.DataFrame:
+        """A row per job that can wait."""
+        return self._table("jobs")
+
+    @cached_property
     def plot(self) -> Plots:
-        """Plots of the run, each returning matplotlib Axes: power, tokens, latency, temperature, pue, actions."""
+        """Plots of the run, each returning matplotlib Axes: power, tokens, latency, temperature, pue, jobs, actions."""
         from twin.analysis.plots import Plots
 
         return Plots(self.path, self.summary)

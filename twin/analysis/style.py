@@ -51,9 +51,19 @@ LIGHT = (
     ("drafts", "drafts", "#b75a9b"),
     ("idle", "idle", "#d9dee4"),
 )
+#: What GPUs are used for: label, colour.
+GPU_USES = (("serving", "#2f6db3"), ("jobs", "#d9792b"))
 STORAGE = "#5a3f8f"
 #: Colours of events by who caused them.
-GROUPS = {"grid": TARGET, "command": "#5b5bb5", "report": "#8a7a2b", "plant": "#cf7a3a", "serving": "#2f8f83", "other": MUTED}
+GROUPS = {
+    "grid": TARGET,
+    "command": "#5b5bb5",
+    "report": "#8a7a2b",
+    "plant": "#cf7a3a",
+    "serving": "#2f8f83",
+    "job": "#b75a9b",
+    "other": MUTED,
+}
 
 #: matplotlib settings of every figure. `svg.fonttype` none leaves text as text, so that it can be read aloud, searched and
 #: themed; a fixed hash salt gives the same file for the same run. (Any, since matplotlib types its keys as literals.)

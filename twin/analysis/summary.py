@@ -17,6 +17,7 @@ import numpy as np
 from twin.analysis.columns import TableColumns
 from twin.analysis.curtailment import curtailment
 from twin.analysis.hardware import hardware
+from twin.analysis.jobs import jobs
 from twin.analysis.peak import peak
 from twin.analysis.service import LATENCIES, Requests, distribution
 from twin.analysis.totals import RunTotals, SiteEnergy
@@ -39,6 +40,7 @@ def summarise(run_dir: Path, totals: RunTotals) -> dict[str, Any]:
         "energy": _energy(run_dir, totals),
         "hardware": hardware(totals),
         "curtailment": curtailment(run_dir, totals.events, requests, list(totals.tiers), totals.horizon_s),
+        **({"jobs": jobs(run_dir, totals.job_sites, totals.horizon_s)} if totals.job_sites else {}),
         "economics": _economics(requests, totals),
         "warnings": list(totals.warnings),
         "invariants": {"nothing_lost": counts["lost"] == 0, **totals.invariants},

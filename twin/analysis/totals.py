@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +70,22 @@ class GridEventRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class SiteGpus:
+    """GPUs of a site, and how many of them belong to instances that serve; the rest is there for jobs."""
+
+    gpus: int
+    serving: int
+
+
+@dataclass(frozen=True, slots=True)
 class RunTotals:
     """Totals of a run.
 
     Requests and tokens are counted as simulated, one for `represent` real ones; energies and `pools` are the whole factory's.
     `requests_arrived` counts every request that reached the twin, so that those without a row show as lost.
     `output_tokens_total` includes what requests still in flight have got so far. `planner_moves` counts instances that a planner
-    moved between pools, None without one. `warnings` say where the run went outside what its models were made for.
+    moved between pools, None without one, `job_sites` the sites that have jobs. `warnings` say where the run went outside what
+    its models were made for.
     """
 
     scenario: str
@@ -92,4 +101,5 @@ class RunTotals:
     invariants: dict[str, bool]
     energy_price_usd_per_j: float | None = None
     planner_moves: int | None = None
+    job_sites: dict[str, SiteGpus] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()

@@ -1,8 +1,9 @@
-"""The ladder: slow down where it costs least, defer what may wait, bridge with the battery; come back slowly.
+"""The ladder: pause jobs, slow down where it costs least, defer what may wait, bridge with the battery; come back slowly.
 
-Rung 1 lowers pool clocks step by step, each time where a watt at the meter costs the fewest tokens, down to `clock_floor`.
-Rung 2 holds new calls of the tiers that may be deferred, the least important first.
-Rung 3, the battery, follows the limit from the start of an event, so that what the slower rungs leave over never shows at
+Rung 1, where there are jobs that can wait, pauses them (`twin.control.job_rung`) before anyone who waits for an answer notices.
+Rung 2 lowers pool clocks step by step, each time where a watt at the meter costs the fewest tokens, down to `clock_floor`.
+Rung 3 holds new calls of the tiers that may be deferred, the least important first.
+Rung 4, the battery, follows the limit from the start of an event, so that what the slower rungs leave over never shows at
 the meter. Where a mandatory target is still out of reach, clocks go below the floor, and what is missing is said aloud.
 """
 
@@ -12,6 +13,7 @@ from collections import deque
 from dataclasses import dataclass
 from math import ceil, inf
 
+from twin.control.job_rung import JobRung, jobs_w
 from twin.control.protocol import (
     Command,
     FollowLimit,
@@ -156,6 +158,7 @@ class Ladder:
     def __init__(self, settings: PolicySettings):
         self._settings = settings
         self._own = LadderSettings.of(settings.extra)
+        self._jobs = JobRung(settings.margin_frac, settings.ramp_back_frac_per_min)
         self._clocks: dict[str, float] = {}
         self._held: list[str] = []
         self._battery = "rest"
@@ -175,23 +178,30 @@ class Ladder:
         self._in_event = seen.event is not None
         load_w = self._load_w(seen)
         budget_w = seen.limit_ahead_w * (1 - self._settings.margin_frac)
-        commands = self._battery_order(seen)
+        commands = self._battery_order(seen) + self._jobs.ahead(seen, load_w)
         # What was changed shows in loads from then on alone; without a battery to take the peaks there is no time to look.
         if seen.time_s - self._changed_s < (self._own.react_s if _can_trim(seen) else 2 * seen.step_s):
             return commands
         if load_w > budget_w:
-            commands += self._climb(seen, load_w - budget_w)
+            need_w = load_w - budget_w
+            if seen.jobs:
+                paused, need_w = self._jobs.climb(seen, need_w)
+                commands += paused
+            if need_w > 0:
+                commands += self._climb(seen, need_w)
         else:
             commands += self._come_down(seen, budget_w - load_w)
         return commands
 
     def _load_w(self, seen: Observation) -> float:
         """The load to steer by: the mean of the last seconds where the battery takes the peaks, else the peak itself."""
-        self._recent.append((seen.time_s, seen.load_w))
+        # Jobs count with what they draw in their steps: the mean of others' last seconds, but theirs as they are now.
+        extra_w = sum(job.extra_w * (1.0 + job.other_frac) for job in seen.jobs) * seen.overhead_ratio
+        self._recent.append((seen.time_s, seen.load_w - extra_w))
         while self._recent[0][0] <= seen.time_s - self._own.mean_s:
             self._recent.popleft()
         loads = [load_w for _, load_w in self._recent]
-        return sum(loads) / len(loads) if _can_trim(seen) else max(loads)
+        return (sum(loads) / len(loads) if _can_trim(seen) else max(loads)) + jobs_w(seen)
 
     def _climb(self, seen: Observation, need_w: float) -> list[Command]:
         event = seen.event
@@ -226,6 +236,7 @@ class Ladder:
     def _come_down(self, seen: Observation, room_w: float) -> list[Command]:
         dead_band_w = 0.5 * self._settings.margin_frac * seen.contract_w
         room_w -= dead_band_w
+        free_w = room_w
         elapsed_s = min(60.0, seen.time_s - self._last_rise_s)
         room_w = min(room_w, self._settings.ramp_back_frac_per_min * seen.contract_w * elapsed_s / 60.0)
         if room_w <= 0 or (seen.event is not None and seen.limit_ahead_w > seen.event.target_w):
@@ -239,6 +250,11 @@ class Ladder:
             self._last_hold_s = seen.time_s
             tier = self._held.pop()
             return [ReleaseTier(tier, self._own.release_s, "clocks are back and there is room below the limit")]
+        if self._jobs.waits and not self._held:
+            back = self._jobs.come_back(seen, free_w, self._last_rise_s)
+            if back:
+                self._last_rise_s = seen.time_s
+            return back
         return []
 
     def _set_clocks(self, seen: Observation, clocks: dict[str, float], reason: str) -> list[Command]:
@@ -256,7 +272,9 @@ class Ladder:
         """
         if seen.battery is None:
             return []
-        coming_back = seen.event is None and (bool(self._held) or any(clock < 1.0 for clock in self._clocks.values()))
+        coming_back = seen.event is None and (
+            bool(self._held) or self._jobs.waits or any(clock < 1.0 for clock in self._clocks.values())
+        )
         order = "follow" if coming_back else "recharge"
         if order == self._battery:
             return []

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from twin.performance import GpuPower
+from twin.schema.jobs import ALL_JOBS
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,53 @@ class TierState:
 
 
 @dataclass(frozen=True, slots=True)
+class JobState:
+    """A job that has arrived and is not done, in the order of the scenario. Its GPUs are those it holds, or would now get.
+
+    `gpu_w` is what it drew over the last control step, `extra_w` what of it was more than idle GPUs would have; `other_frac` is
+    what CPUs, switches and fans of its racks draw more for each such watt. `step_w` is what each GPU draws in a step at the
+    present clock. A call for a pause costs no work if it comes `save_s` before its time.
+    """
+
+    name: str
+    kind: str
+    priority: int
+    status: Literal["waiting", "starting", "stepping", "saving", "paused", "done"]
+    pausing: bool
+    gpus: int
+    gpu_w: float
+    extra_w: float
+    step_w: float
+    idle_w: float
+    tdp_w: float
+    cap_min_w: float
+    other_frac: float
+    save_s: float
+    restart_s: float
+
+    @property
+    def runs(self) -> bool:
+        """Whether it holds GPUs."""
+        return self.status in ("starting", "stepping", "saving")
+
+    @property
+    def above_idle_w(self) -> float:
+        """IT watts that it takes in its steps above its GPUs idle: what a pause saves and a start costs."""
+        return self.gpus * (self.step_w - self.idle_w) * (1.0 + self.other_frac)
+
+
+@dataclass(frozen=True, slots=True)
+class AllJobs:
+    """The jobs of a site that hold GPUs, as one load: what a cap for all of them acts on."""
+
+    name: str
+    gpus: int
+    gpu_w: float
+    tdp_w: float
+    cap_min_w: float
+
+
+@dataclass(frozen=True, slots=True)
 class Observation:
     """All that a policy knows at `time_s`. Powers are means over the control step that just ended.
 
@@ -121,6 +169,21 @@ class Observation:
     pools: tuple[PoolState, ...]
     tiers: tuple[TierState, ...]
     battery: BatteryState | None
+    jobs: tuple[JobState, ...] = ()
+
+    @property
+    def all_jobs(self) -> AllJobs | None:
+        """Jobs that hold GPUs, together; None where there are none."""
+        running = [job for job in self.jobs if job.runs]
+        if not running:
+            return None
+        return AllJobs(
+            ALL_JOBS,
+            sum(job.gpus for job in running),
+            sum(job.gpu_w for job in running),
+            max(job.tdp_w for job in running),
+            max(job.cap_min_w for job in running),
+        )
 
     @property
     def overhead_ratio(self) -> float:
@@ -141,7 +204,7 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class SetClock:
-    """Lock a pool's GPU clock at `clock` relative to its maximum."""
+    """Lock a pool's GPU clock at `clock` relative to its maximum; the pool `ALL_JOBS` is every job of the site."""
 
     pool: str
     clock: float
@@ -150,7 +213,7 @@ class SetClock:
 
 @dataclass(frozen=True, slots=True)
 class SetCap:
-    """Cap each GPU of a pool at `cap_w`."""
+    """Cap each GPU of a pool at `cap_w`; the pool `ALL_JOBS` is every job of the site, whether it runs or not."""
 
     pool: str
     cap_w: float
@@ -190,6 +253,38 @@ class RestBattery:
 
 
 @dataclass(frozen=True, slots=True)
+class PauseJob:
+    """A job gives its GPUs back by `by_s`: at its next checkpoint if that is done by then, else at one made at once if there is
+    time, else at once, with its work since the last checkpoint lost."""
+
+    job: str
+    by_s: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeJob:
+    """A paused job may start again as soon as there are GPUs for it."""
+
+    job: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class HoldJobs:
+    """Let no job begin or grow but those that are resumed."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseJobs:
+    """Let jobs begin and grow again."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """Say something that belongs in the record, such as a target that cannot be met, with the shortfall."""
 
@@ -197,7 +292,19 @@ class Report:
     message: str
 
 
-Command = SetClock | SetCap | HoldTier | ReleaseTier | FollowLimit | RestBattery | Report
+Command = (
+    SetClock
+    | SetCap
+    | HoldTier
+    | ReleaseTier
+    | FollowLimit
+    | RestBattery
+    | PauseJob
+    | ResumeJob
+    | HoldJobs
+    | ReleaseJobs
+    | Report
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from twin.control.protocol import Command, Observation, PolicySettings, PoolState, Report, SetCap
+from collections.abc import Sequence
+
+from twin.control.protocol import AllJobs, Command, Observation, PolicySettings, PoolState, Report, SetCap
 from twin.errors import InputError
+from twin.schema.jobs import ALL_JOBS
 
 
-def uniform_cap_w(pools: tuple[PoolState, ...], gpu_w: float) -> float:
+def uniform_cap_w(pools: Sequence[PoolState | AllJobs], gpu_w: float) -> float:
     """The cap per GPU that brings the pools' GPU power to `gpu_w`, were every GPU of a pool drawing its pool's mean.
 
     sum over pools of gpus * min(mean, cap) = gpu_w: pools below the cap keep what they draw, the others share the rest.
@@ -43,8 +46,11 @@ class UniformCap:
 
     def decide(self, seen: Observation) -> list[Command]:
         """A cap when the meter is above, or well below, what it may draw."""
-        tdp_w = max(pool.tdp_w for pool in seen.pools)
-        floor_w = max(pool.cap_min_w for pool in seen.pools)
+        loads: list[PoolState | AllJobs] = [*seen.pools]
+        if seen.all_jobs is not None:
+            loads.append(seen.all_jobs)
+        tdp_w = max(load.tdp_w for load in loads)
+        floor_w = max(load.cap_min_w for load in loads)
         budget_w = seen.limit_ahead_w * (1 - self._settings.margin_frac)
         if seen.event is not None:
             self._event_s = seen.time_s
@@ -53,7 +59,7 @@ class UniformCap:
         excess_w = (seen.utility_w - budget_w) / seen.overhead_ratio
         cap_w = self._cap_w if self._cap_w is not None else tdp_w
         if excess_w > 0:
-            wanted_w = uniform_cap_w(seen.pools, max(0.0, seen.gpu_w - excess_w))
+            wanted_w = uniform_cap_w(loads, max(0.0, seen.gpu_w - excess_w))
             new_w = max(floor_w, min(wanted_w, cap_w))
             reason = f"meter at {seen.utility_w / 1e3:.0f} kW, may draw {budget_w / 1e3:.0f} kW"
         elif self._cap_w is not None:
@@ -62,7 +68,7 @@ class UniformCap:
             elapsed_s = min(60.0, seen.time_s - since_s)
             rise_w = self._settings.ramp_back_frac_per_min * seen.contract_w * elapsed_s / 60.0 / seen.overhead_ratio
             rise_w = min(rise_w, -excess_w)
-            new_w = min(tdp_w, cap_w + rise_w / sum(pool.gpus for pool in seen.pools))
+            new_w = min(tdp_w, cap_w + rise_w / sum(load.gpus for load in loads))
             reason = f"room of {-excess_w / 1e3:.0f} kW below the limit"
         else:
             return []
@@ -70,7 +76,9 @@ class UniformCap:
             return self._out_of_reach(seen, excess_w) if new_w == floor_w else []
         self._last_s = seen.time_s
         self._cap_w = new_w if new_w < tdp_w else None
-        return [SetCap(pool.name, new_w, reason) for pool in seen.pools]
+        # Jobs that begin later must keep the cap as well.
+        names = [pool.name for pool in seen.pools] + ([ALL_JOBS] if seen.jobs else [])
+        return [SetCap(name, new_w, reason) for name in names]
 
     def _out_of_reach(self, seen: Observation, excess_w: float) -> list[Command]:
         """Said once an event: the lowest cap is in force and the meter is still above the target."""

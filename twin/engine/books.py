@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from twin.analysis import GridEventRecord, PoolTime, RunTotals, SiteEnergy, TierObjectives
+from twin.analysis import GridEventRecord, PoolTime, RunTotals, SiteEnergy, SiteGpus, TierObjectives
 from twin.engine.control_process import ControlProcess
 from twin.engine.planner_process import PlannerProcess
 from twin.engine.plant_process import PlantProcess
@@ -61,6 +61,7 @@ def totals(scenario: Scenario, sites: Sequence[SiteRun]) -> RunTotals:
         invariants=_invariants(scenario, sites),
         energy_price_usd_per_j=scenario.grid.energy_price,
         planner_moves=scenario.represent * sum(planner.moves for planner in planners) if planners else None,
+        job_sites={site.runtime.name: _gpus(site) for site in sites if site.runtime.jobs is not None},
         warnings=tuple(_warnings(scenario, sites)),
     )
 
@@ -159,6 +160,13 @@ def _invariants(scenario: Scenario, sites: Sequence[SiteRun]) -> dict[str, bool]
         check("request_energy_adds_up", attributed)
         loads = runtime.loads
         spare_j = float((loads.gpus - loads.gpus_on.sum(axis=1)) @ loads.idle_gpu_w) * horizon_s
+        if runtime.jobs is not None:
+            spare_j -= float(runtime.jobs.gpu_s @ loads.idle_gpu_w)
+            spare_j += math.fsum(job.progress(horizon_s).energy_j for job in runtime.jobs.queue.jobs)
+            for job in runtime.jobs.queue.jobs:
+                steps, spent, held_s = job.steps(horizon_s), job.gpu_time(horizon_s), job.progress(horizon_s).held_gpu_s
+                check("job_steps_conserved", steps.done == steps.kept + steps.lost + steps.open)
+                check("job_time_adds_up", abs(math.fsum(spent) - held_s) <= _ENERGY_TOLERANCE * max(held_s, 1.0))
         done = [worker.progress(horizon_s) for worker in workers]
         gpu_j = represent * sum(each.energy_j for each in done) + spare_j
         check("gpu_energy_reaches_the_plant", abs(gpu_j - site.recorder.gpu_j) <= _ENERGY_TOLERANCE * gpu_j)
@@ -182,6 +190,11 @@ def _objectives(tier: Tier) -> TierObjectives:
         price_usd_per_million_output=None if price is None else price.output,
         price_usd_per_million_input=None if price is None else price.input,
     )
+
+
+def _gpus(site: SiteRun) -> SiteGpus:
+    loads = site.runtime.loads
+    return SiteGpus(int(loads.gpus.sum()), int(loads.gpus_on.sum()))
 
 
 def _energy(site: SiteRun) -> SiteEnergy:

@@ -11,22 +11,28 @@ from twin.control import (
     BatteryState,
     Command,
     FollowLimit,
+    HoldJobs,
     HoldTier,
     Observation,
+    PauseJob,
     Policy,
     PoolState,
+    ReleaseJobs,
     ReleaseTier,
     Report,
     RestBattery,
+    ResumeJob,
     SetCap,
     SetClock,
     TierState,
 )
 from twin.engine.clock import Clock
+from twin.engine.job_process import JobProcess
 from twin.engine.plant_process import Means, PlantProcess
 from twin.engine.records import SiteRecorder
 from twin.engine.site_runtime import PoolRuntime, SiteRuntime
 from twin.errors import SimulationError
+from twin.schema.jobs import ALL_JOBS
 from twin.schema.scenario import Control
 from twin.schema.workload import Tier
 
@@ -88,6 +94,7 @@ class ControlProcess:
             ),
             pools=tuple(self._pool_state(pool, means) for pool in site.pools),
             tiers=tuple(self._tier_state(tier) for tier in self._tiers),
+            jobs=() if site.jobs is None else site.jobs.states(now_s),
             battery=None
             if battery is None
             else BatteryState(battery.soc_frac, battery.feasible_range(60.0)[1], means.battery_j / span_s),
@@ -169,6 +176,18 @@ class ControlProcess:
         elif isinstance(command, RestBattery):
             self._record(now_s, "battery_rest", "battery", {"reason": command.reason})
             site.following = False
+        elif isinstance(command, PauseJob):
+            self._record(now_s, "pause_job", command.job, {"by_s": round(command.by_s, 3), "reason": command.reason})
+            self._jobs(command.job).pause(command.job, command.by_s)
+        elif isinstance(command, ResumeJob):
+            self._record(now_s, "resume_job", command.job, {"reason": command.reason})
+            self._jobs(command.job).resume(command.job)
+        elif isinstance(command, HoldJobs):
+            self._record(now_s, "hold_jobs", ALL_JOBS, {"reason": command.reason})
+            self._jobs(None).hold()
+        elif isinstance(command, ReleaseJobs):
+            self._record(now_s, "release_jobs", ALL_JOBS, {"reason": command.reason})
+            self._jobs(None).release()
         elif isinstance(command, Report):
             self._record(now_s, "report", command.subject, {"message": command.message})
 
@@ -177,7 +196,16 @@ class ControlProcess:
             raise SimulationError(f"the policy named a tier that does not exist: {name!r}")
         return name
 
+    def _jobs(self, name: str | None) -> JobProcess:
+        jobs = self._site.jobs
+        if jobs is None or (name is not None and not jobs.knows(name)):
+            raise SimulationError(f"the policy named a job that does not exist: {name or ALL_JOBS!r}")
+        return jobs
+
     def _set_power(self, pool: str, clock: float | None, cap_w: float | None, _: Any) -> None:
+        if pool == ALL_JOBS and self._site.jobs is not None:
+            self._site.jobs.set_power(clock, cap_w)
+            return
         if pool not in self._pools:
             raise SimulationError(f"the policy named a pool that does not exist: {pool!r}")
         now_s = self._clock.now_s

@@ -8,6 +8,7 @@ from twin.catalog import Catalog
 from twin.errors import InputError
 from twin.schema.serving import Pool
 from twin.schema.topology import Site
+from twin.serving import SpareDomain
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class Place:
 class _Domain:
     number: int
     rack: int
+    group: str
     gpus: int
     first_node: int
     used: int = 0
@@ -34,6 +36,16 @@ def place(site: Site, pools: list[Pool], catalog: Catalog) -> dict[str, list[Pla
     Large instances first, each on the domain of its group with most GPUs free, so that roles mix within racks as operators
     mix them; the first of equals.
     """
+    return _filled(site, pools, catalog)[0]
+
+
+def spare_domains(site: Site, pools: list[Pool], catalog: Catalog) -> list[SpareDomain]:
+    """The scale-up domains of the site, in the order of its racks, with the GPUs that `place` leaves in each."""
+    domains = _filled(site, pools, catalog)[1]
+    return [SpareDomain(domain.rack, domain.group, domain.gpus, domain.gpus - domain.used) for domain in domains]
+
+
+def _filled(site: Site, pools: list[Pool], catalog: Catalog) -> tuple[dict[str, list[Place]], list[_Domain]]:
     domains: dict[str, list[_Domain]] = {}
     gpus_per_node: dict[int, int] = {}
     rack_index = number = node = 0
@@ -44,7 +56,7 @@ def place(site: Site, pools: list[Pool], catalog: Catalog) -> dict[str, list[Pla
         for _ in range(group.count):
             for first_gpu in range(0, gpus, size):
                 gpus_per_node[number] = gpus // nodes
-                domains[group.name].append(_Domain(number, rack_index, size, node + first_gpu * nodes // gpus))
+                domains[group.name].append(_Domain(number, rack_index, group.name, size, node + first_gpu * nodes // gpus))
                 number += 1
             rack_index += 1
             node += nodes
@@ -59,7 +71,7 @@ def place(site: Site, pools: list[Pool], catalog: Catalog) -> dict[str, list[Pla
                 on_racks[domain.rack] = on_racks.get(domain.rack, 0) + count
             at_node = first.first_node + (first.used - gpus) // gpus_per_node[first.number]
             places[pool.name].append(Place(first.number, at_node, tuple(on_racks.items())))
-    return places
+    return places, [domain for of_group in domains.values() for domain in of_group]
 
 
 def _take(domains: list[_Domain], pool: Pool) -> list[tuple[_Domain, int]]:

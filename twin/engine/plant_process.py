@@ -139,7 +139,8 @@ class PlantProcess:
             means.pool_busy_s[pool] = means.pool_busy_s.get(pool, 0.0) + busy_s
             means.pool_tokens[pool] = means.pool_tokens.get(pool, 0.0) + tokens
             means.pool_instance_s[pool] = means.pool_instance_s.get(pool, 0.0) + span_s
-        rack_gpu_w, rack_it_w, hottest_w = site.loads.power(self._power_w)
+        jobs = None if site.jobs is None else site.jobs.loads(to_s)
+        rack_gpu_w, rack_it_w, hottest_w = site.loads.power(self._power_w, jobs)
         dry_c, wet_c = site.weather.at(to_s)
         if not self._settled:
             site.plant.settle(rack_it_w, dry_c, wet_c)
@@ -156,7 +157,8 @@ class PlantProcess:
         means.gpu_j += gpu_w * span_s
         means.battery_j += step.battery_w * span_s
         self._last_s = to_s
-        self._recorder.add(step, gpu_w, tokens_out * site.represent, target_w)
+        held = (0.0, 0.0) if jobs is None else (float(jobs.gpus.sum()), float(jobs.gpu_w.sum()))
+        self._recorder.add(step, gpu_w, tokens_out * site.represent, target_w, held)
         self._watch_limit(to_s, step, level_w)
         self._throttle(to_s, step)
         return step
@@ -185,3 +187,5 @@ class PlantProcess:
                 self._limits[place] = limit
                 station.worker.set_power(now_s, thermal_limit=limit)
                 station.touched()
+        if self._site.jobs is not None:
+            self._site.jobs.throttle(now_s, allowed)

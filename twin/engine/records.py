@@ -25,6 +25,8 @@ class _Sums:
     other_j: float = 0.0
     gpu_j: float = 0.0
     tokens: float = 0.0
+    job_j: float = 0.0
+    job_gpu_s: float = 0.0
     target_w: float | None = None
 
 
@@ -51,8 +53,8 @@ class SiteRecorder:
         """Something happened."""
         self._events.append((time_s, self._site, kind, subject, detail))
 
-    def add(self, step: PlantStep, gpu_w: float, tokens: float, target_w: float | None) -> None:
-        """Take a plant step into the next row."""
+    def add(self, step: PlantStep, gpu_w: float, tokens: float, target_w: float | None, jobs: tuple[float, float]) -> None:
+        """Take a plant step into the next row; `jobs` are the GPUs that jobs held and the watts these drew."""
         sums = self._sums
         span_s = step.duration_s
         if sums.span_s and (sums.target_w is None) != (target_w is None):
@@ -68,6 +70,8 @@ class SiteRecorder:
         sums.other_j += step.other_w * span_s
         sums.gpu_j += gpu_w * span_s
         sums.tokens += tokens
+        sums.job_gpu_s += jobs[0] * span_s
+        sums.job_j += jobs[1] * span_s
         if target_w is not None:
             sums.target_w = target_w if sums.target_w is None else min(sums.target_w, target_w)
         self.shelf_loss_j += step.shelf_loss_w * span_s
@@ -97,6 +101,8 @@ class SiteRecorder:
                 sums.gpu_j / s,
                 (sums.it_j - sums.gpu_j) / s,
                 sums.tokens / s,
+                sums.job_j / s,
+                sums.job_gpu_s / s,
             )
         )
         for loop in step.loops:

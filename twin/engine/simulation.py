@@ -14,6 +14,7 @@ from twin.engine.books import SiteRun, totals
 from twin.engine.clock import Clock
 from twin.engine.control_process import ControlProcess
 from twin.engine.entrance import Entrance
+from twin.engine.job_process import JobProcess
 from twin.engine.planner_process import PlannerProcess
 from twin.engine.plant_process import PlantProcess, StepTime, step_times
 from twin.engine.records import SiteRecorder
@@ -48,6 +49,9 @@ class Simulation:
         scenario, control = self._scenario, self._scenario.control
         recorder = SiteRecorder(runtime.name, output, runtime.feed.contract_w)
         horizon_s = scenario.horizon
+        if runtime.queue is not None:
+            racks = len(runtime.loads.gpus)
+            runtime.jobs = JobProcess(self._clock, runtime.queue, runtime.name, racks, recorder, output.writer("jobs"))
         times = step_times(
             horizon_s,
             scenario.records.interval,
@@ -70,6 +74,8 @@ class Simulation:
         for site in self._sites:
             self._announce(site)
             site.plant.begin()
+            if site.runtime.jobs is not None:
+                site.runtime.jobs.begin()
             if site.planner is not None:
                 site.planner.begin()
         self._entrance.begin()
@@ -84,6 +90,8 @@ class Simulation:
         for site in self._sites:
             site.plant.finish()
             self._book_unfinished(site)
+            if site.runtime.jobs is not None:
+                site.runtime.jobs.finish(self._scenario.horizon)
         return totals(self._scenario, self._sites)
 
     # --- as it goes --------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from twin.catalog import Catalog
 from twin.engine.clock import Clock
 from twin.engine.dispatcher import Dispatcher
 from twin.engine.fabric_builder import build_network
+from twin.engine.job_builder import build_jobs
 from twin.engine.placement import place
 from twin.engine.plant_builder import plant_spec, weather
 from twin.engine.rack_loads import rack_gpus, rack_loads
@@ -91,6 +92,7 @@ def build_site(
         feed=feed_schedule(scenario, site),
         loads=rack_loads(site, _gpus_on(site, stations, catalog), catalog, fabric_w),
         represent=represent,
+        queue=build_jobs(scenario, site, pools, catalog),
     )
 
 

@@ -8,12 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twin.engine.dispatcher import Dispatcher
+from twin.engine.job_process import JobLoads, JobProcess
 from twin.engine.session_runner import SessionRunner
 from twin.engine.station import Span, Station
 from twin.fabric import Network
 from twin.facility import Plant, Weather
 from twin.grid import FeedSchedule
 from twin.performance import GpuPower
+from twin.serving import JobQueue
 
 Floats = NDArray[np.float64]
 
@@ -33,16 +35,22 @@ class RackLoads:
     other_busy_w: Floats
     fabric_w: Floats
 
-    def power(self, per_gpu_w: Floats) -> tuple[Floats, Floats, Floats]:
-        """GPU power, IT power and hottest GPU power of each rack, from each station's mean power per GPU.
+    def power(self, per_gpu_w: Floats, jobs: JobLoads | None = None) -> tuple[Floats, Floats, Floats]:
+        """GPU power, IT power and hottest GPU power of each rack, from each station's mean power per GPU and what jobs do.
 
         CPUs, switches, NICs and fans are taken to follow the GPUs' load: idle with them, at their maximum at the TDP.
         """
         unused = self.gpus - self.gpus_on.sum(axis=1)
+        if jobs is not None:
+            unused = unused - jobs.gpus
         gpu_w = self.gpus_on @ per_gpu_w + unused * self.idle_gpu_w
+        if jobs is not None:
+            gpu_w = gpu_w + jobs.gpu_w
         load = (gpu_w / self.gpus - self.idle_gpu_w) / (self.gpu_tdp_w - self.idle_gpu_w)
         other_w = self.other_idle_w + load * (self.other_busy_w - self.other_idle_w) + self.fabric_w
         hottest_w = np.maximum(np.max(np.where(self.gpus_on > 0, per_gpu_w, 0.0), axis=1), self.idle_gpu_w)
+        if jobs is not None:
+            hottest_w = np.maximum(hottest_w, jobs.hottest_w)
         return gpu_w, gpu_w + other_w, hottest_w
 
 
@@ -90,3 +98,6 @@ class SiteRuntime:
     #: The battery's standing order: follow the level in force, or rest.
     following: bool = False
     recharge_w: float = 0.0
+    #: The jobs on what serving leaves.
+    queue: JobQueue | None = None
+    jobs: JobProcess | None = None

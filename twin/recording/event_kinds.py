@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-EventGroup = Literal["grid", "command", "report", "plant", "serving"]
+EventGroup = Literal["grid", "command", "report", "plant", "serving", "job"]
 
 
 @dataclass(frozen=True, slots=True)
 class EventKind:
-    """`group`: the utility asked, the policy acted or only spoke, the plant did by itself, or serving changed. `said`: for
+    """`group`: the utility asked, the policy acted or only spoke, the plant did by itself, serving or a job changed. `said`: for
     people, in a few words."""
 
     group: EventGroup
@@ -29,6 +29,10 @@ EVENT_KINDS: dict[str, EventKind] = {
     "release_tier": EventKind("command", "release a tier"),
     "battery_follow": EventKind("command", "battery covers the excess"),
     "battery_rest": EventKind("command", "battery rests"),
+    "pause_job": EventKind("command", "pause a job"),
+    "resume_job": EventKind("command", "resume a job"),
+    "hold_jobs": EventKind("command", "let no further job begin"),
+    "release_jobs": EventKind("command", "let jobs begin again"),
     "report": EventKind("report", "policy reports"),
     "limit_exceeded": EventKind("plant", "meter above the limit"),
     "limit_kept_again": EventKind("plant", "meter within the limit again"),
@@ -39,6 +43,12 @@ EVENT_KINDS: dict[str, EventKind] = {
     "planner_drain": EventKind("serving", "instance finishes what it has, to change pools"),
     "planner_restart": EventKind("serving", "instance is empty and restarts"),
     "planner_join": EventKind("serving", "instance serves in its new pool"),
+    "job_start": EventKind("job", "job gets GPUs"),
+    "job_checkpoint": EventKind("job", "job has saved its state"),
+    "job_resized": EventKind("job", "job goes on with other GPUs"),
+    "job_paused": EventKind("job", "job has given its GPUs back, all saved"),
+    "job_stopped": EventKind("job", "job was stopped, work since its checkpoint lost"),
+    "job_done": EventKind("job", "job is done"),
 }
 
 #: Kinds that are commands of the policy.

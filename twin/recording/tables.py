@@ -101,6 +101,8 @@ _POWER = (
     _number("gpu_w", "W", "GPUs; a part of it_w"),
     _number("cpu_and_other_it_w", "W", "CPUs, switches, NICs, optics and the rest; the other part of it_w"),
     _number("tokens_per_s", "token/s", "output tokens generated at the site, scaled by `represent` as power is"),
+    _number("job_gpu_w", "W", "GPUs held by jobs; a part of gpu_w"),
+    _number("job_gpus", "", "GPUs held by jobs, mean over the step"),
 )
 
 _THERMAL = (
@@ -151,6 +153,33 @@ _EVENTS = (
     Column("detail", "string", "", "particulars: plain text, or a JSON object"),
 )
 
+_JOBS = (
+    Column("job", "string", "", "name of the job"),
+    _name("kind", "training, fine_tuning, batch_inference, synthetic_data or evaluation"),
+    _name("site", "site that it runs at"),
+    _count("priority", "", "jobs of a higher one get GPUs first and are paused last"),
+    _number("arrival_s", "s", "when it could begin"),
+    _number("start_s", "s", "when it first got GPUs; null if it never did", True),
+    _number("finish_s", "s", "when its last state was saved; null if it is not done", True),
+    _number("deadline_s", "s", "when it should be done; null where it need not", True),
+    _name("outcome", "completed, in_flight at the horizon, or not_started"),
+    _name("deadline", "met, missed, or open at the horizon; null without one, and for a job that goes on to it", True),
+    _count("steps_done", "", "whole steps made; steps_kept + steps_lost + steps_open"),
+    _count("steps_kept", "", "steps that are saved"),
+    _count("steps_lost", "", "steps made since the last checkpoint when the job was stopped"),
+    _count("steps_open", "", "steps made since the last checkpoint, at the horizon"),
+    _count("checkpoints", "", "checkpoints made"),
+    _count("pauses", "", "times that it gave its GPUs back before it was done"),
+    _number("gpu_hours", "h", "GPU-hours held; the sum of the next five"),
+    _number("kept_gpu_hours", "h", "GPU-hours of steps that are saved"),
+    _number("lost_gpu_hours", "h", "GPU-hours of steps lost, those broken off included"),
+    _number("open_gpu_hours", "h", "GPU-hours since the last checkpoint, at the horizon"),
+    _number("saving_gpu_hours", "h", "GPU-hours of checkpoints"),
+    _number("starting_gpu_hours", "h", "GPU-hours of starts, resumptions and changes of size"),
+    _number("energy_j", "J", "energy of its GPUs while it held them"),
+    _count("tokens", "token", "output tokens made and saved; 0 for training"),
+)
+
 #: table name -> its columns, in the order of a row.
 TABLES: dict[str, tuple[Column, ...]] = {
     "requests": _REQUESTS,
@@ -160,4 +189,5 @@ TABLES: dict[str, tuple[Column, ...]] = {
     "workers": _WORKERS,
     "fabric": _FABRIC,
     "events": _EVENTS,
+    "jobs": _JOBS,
 }

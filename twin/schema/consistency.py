@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from twin.catalog import Catalog, Part
 from twin.errors import InputError, UnknownValueError
 from twin.schema.fields import Path
+from twin.schema.job_consistency import job_consistency
 from twin.schema.messages import Finding
 from twin.schema.own_parts import catalog_with
 from twin.schema.part_needs import lacking, rack_faults
@@ -90,6 +91,8 @@ def scenario_consistency(scenario: Scenario) -> Iterator[Finding]:
     if not found:  # a rack without numbers has no room to speak of
         yield from _pools(scenario, catalog, shape_known=shapeless is None)
         yield from _planner(scenario)
+        if shapeless is None:
+            yield from job_consistency(scenario, catalog, unfit)
     yield from _events(scenario)
     yield from run_consistency(scenario)
 

@@ -32,15 +32,20 @@ def json_schema(root: type[Model]) -> dict[str, Any]:
     generated = root.model_json_schema()
     definitions: dict[str, Any] = generated.pop("$defs", {})
     definitions[root.__name__] = generated
-    if "TargetLevel" in definitions:
-        spoken = definitions["TargetLevel"]["description"]
-        definitions["TargetLevel"] = {"type": ["string", "number"], "description": spoken}
+    for name in ("TargetLevel", "PowerLevel", "Interval"):
+        if name in definitions:
+            definitions[name] = {"type": ["string", "number"], "description": definitions[name]["description"]}
+    if "CountRange" in definitions:
+        definitions["CountRange"] = {"anyOf": [{"type": "integer"}, definitions["CountRange"]]}
     for owner in definitions.values():
         if "topology" in owner.get("properties", {}):
             whole = owner["properties"]["topology"]["description"]
             owner["properties"]["topology"] = {"anyOf": [_PATH, {"$ref": f"{_REF}Topology"}], "description": whole}
     if "catalog" in generated["properties"]:
         generated["properties"]["catalog"]["items"] = {"anyOf": [_PATH, {"$ref": f"{_REF}OwnParts"}]}
+    if "jobs" in generated["properties"]:
+        listed = generated["properties"]["jobs"]
+        generated["properties"]["jobs"] = {"anyOf": [_PATH, listed], "description": listed.pop("description")}
     partial = {f"{name}.partial": _partial(definition) for name, definition in definitions.items()}
     for name in {root.__name__, "Topology", "OwnParts"} & set(definitions):
         base = {

@@ -180,6 +180,8 @@ def _placed(found: Iterable[Finding], tree: Node) -> list[Problem]:
         root = _root_of_file(path, topologies)
         if root and _unread(node_at(tree, root)):
             continue
+        if path[:1] == ("jobs",) and _unread(node_at(tree, ("jobs",))):
+            continue
         near = path
         while near not in where:
             near = near[:-1]

@@ -11,6 +11,7 @@ from typing import Any
 
 from twin.errors import did_you_mean
 from twin.schema.fields import Path, get
+from twin.schema.jobs import ALL_JOBS
 from twin.schema.messages import Finding
 from twin.schema.own_parts import own_parts_findings
 
@@ -21,6 +22,7 @@ def scenario_references(data: dict[str, Any]) -> Iterator[Finding]:
     yield from _differ(data, ("tiers",))
     yield from _differ(data, ("serving", "pools"))
     yield from _differ(data, ("grid", "events"))
+    yield from _differ(data, ("jobs",))
     yield from _differ(data, ("pareto", "systems"))
     for path, system in _items(data, ("pareto", "systems")):
         if isinstance(system.get("topology"), dict):
@@ -29,6 +31,7 @@ def scenario_references(data: dict[str, Any]) -> Iterator[Finding]:
         yield from topology_references(data, ("topology",))
         yield from _pools(data, sites)
         yield from _events(data, sites)
+        yield from _jobs(data, sites)
     yield from _tiers(data)
     yield from _file(data, ("workload", "trace"), or_folder=True)
     yield from _folder(data, ("workload", "clients"))
@@ -81,6 +84,21 @@ def _events(data: dict[str, Any], sites: list[tuple[Path, dict[str, Any]]]) -> I
         yield from _known(event, "feed", path, feeds, "feed")
         if event.get("feed") is None and len(feeds) > 1:
             yield (*path, "feed"), f"is missing, and there are {len(feeds)} feeds: {_listed(feeds)}"
+
+
+def _jobs(data: dict[str, Any], sites: list[tuple[Path, dict[str, Any]]]) -> Iterator[Finding]:
+    jobs = _items(data, ("jobs",))
+    by_name = {site.get("name"): path for path, site in sites}
+    for path, job in jobs:
+        yield from _known(job, "site", path, [name for name in by_name if isinstance(name, str)], "site")
+        if job.get("site") is None and len(sites) > 1:
+            yield (*path, "site"), f"is missing, and there are {len(sites)} sites: {_listed(by_name)}"
+        elif job.get("site") in by_name or (job.get("site") is None and sites):
+            site_path = by_name[job["site"]] if job.get("site") is not None else sites[0][0]
+            yield from _known(job, "racks", path, _names(data, (*site_path, "racks")), "rack group")
+    for path, pool in _items(data, ("serving", "pools")):
+        if jobs and pool.get("name") == ALL_JOBS:
+            yield (*path, "name"), f"{ALL_JOBS!r} is what policies call all jobs of a site; a pool needs another name"
 
 
 def _tiers(data: dict[str, Any]) -> Iterator[Finding]:

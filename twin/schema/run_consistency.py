@@ -92,11 +92,12 @@ def _trace(scenario: Scenario) -> Iterator[Finding]:
 
 def _limits(scenario: Scenario) -> Iterator[Finding]:
     events = len(scenario.grid.events)
+    figures = (*FIGURES, "jobs") if scenario.jobs else FIGURES
     for i, limit in enumerate(scenario.limits):
         head, *rest = limit.value.split(".")
         path = ("limits", i, "value")
-        if head not in FIGURES:
-            yield path, f"the summary has no {head!r}{did_you_mean(head, FIGURES)}"
+        if head not in figures:
+            yield path, f"the summary has no {head!r}{did_you_mean(head, figures)}"
         elif head == "curtailment":
             if not rest or not rest[0].isdecimal():
                 yield path, "write the number of the event behind `curtailment`, such as curtailment.0.overshoot_w_max"

@@ -1,5 +1,5 @@
-"""A scenario or topology file with everything it draws in: `extends:` merged, the topology and catalogue files put in place,
-paths made absolute.
+"""A scenario or topology file with everything it draws in: `extends:` merged, the topology, catalogue and job files put in
+place, paths made absolute.
 
 Merging an extending file into its base: mappings merge key by key; lists whose items all have a `name` merge item by item (new
 names go to the end); everything else, other lists included, is replaced, and `key:` with nothing behind it takes a value away. A
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from twin.errors import Problem, did_you_mean
 from twin.schema.fields import dotted
+from twin.schema.job_list import is_csv, read_csv
 from twin.schema.source import Node, Place, from_plain, read_file
 
 #: mappings that are one of several kinds, and the key that tells which.
@@ -35,8 +36,12 @@ class TreeReader:
         return self._read(os.fspath(source), ())
 
     def put_files_in_place(self, tree: Node) -> Node:
-        """Each `topology: FILE` and `catalog: [FILE]` replaced by the files' contents. What cannot be read stays as it was."""
-        return self._put_catalog_in_place(self._put_topologies_in_place(tree, ()), ())
+        """Each `topology: FILE`, `catalog: [FILE]` and `jobs: FILE` replaced by the files' contents. What cannot be read stays as
+        it was."""
+        return self._put_in_place(tree, ())
+
+    def _put_in_place(self, tree: Node, stack: tuple[str, ...]) -> Node:
+        return self._put_jobs_in_place(self._put_catalog_in_place(self._put_topologies_in_place(tree, stack), stack), stack)
 
     def _read(self, file: str, stack: tuple[str, ...]) -> Node | None:
         node, digest = read_file(file, self.problems)
@@ -52,7 +57,7 @@ class TreeReader:
             if base is None:
                 return None
             node = merge(base, own)
-        return self._put_catalog_in_place(self._put_topologies_in_place(node, stack), stack)
+        return self._put_in_place(node, stack)
 
     def _put_topologies_in_place(self, tree: Node, stack: tuple[str, ...]) -> Node:
         for owner in topology_owners(tree):
@@ -69,6 +74,28 @@ class TreeReader:
         items = [self._in_place(item, f"catalog.{index}", stack) for index, item in enumerate(files.value)]
         return with_value(tree, ("catalog",), Node(items, files.place))
 
+    def _put_jobs_in_place(self, tree: Node, stack: tuple[str, ...]) -> Node:
+        """A job list in place of its path: the list itself of a CSV, what stands under `jobs` of a YAML file."""
+        named = tree.value.get("jobs")
+        if named is None or not isinstance(named.value, str):
+            return tree
+        if is_csv(named.value):
+            file = self._path_of(named, "jobs", stack)
+            if file is None:
+                return tree
+            jobs, digest = read_csv(file, self.problems)
+            if digest:
+                self.sources[file] = digest
+        else:
+            content = self._referred(named, "jobs", stack)
+            jobs = None if content is None else content.value.get("jobs")
+            for key, child in (content.value if content is not None else {}).items():
+                if key != "jobs":
+                    self.problems.append(child.place.problem(key, f"unknown key{did_you_mean(key, ['jobs'])}"))
+            if content is not None and jobs is None:
+                self.problems.append(content.place.problem("jobs", "is missing"))
+        return tree if jobs is None else with_value(tree, ("jobs",), jobs)
+
     def _in_place(self, node: Node, key: str, stack: tuple[str, ...]) -> Node:
         """The content of the file that `node` names, or `node` merged into what it extends; itself where that cannot be read."""
         content = None
@@ -80,6 +107,11 @@ class TreeReader:
 
     def _referred(self, node: Node, key: str, stack: tuple[str, ...]) -> Node | None:
         """The tree of the file that `node` names, read relative to the file in which it stands."""
+        file = self._path_of(node, key, stack)
+        return None if file is None else self._read(file, stack)
+
+    def _path_of(self, node: Node, key: str, stack: tuple[str, ...]) -> str | None:
+        """The file that `node` names; None where there is none, which has been said."""
         if not isinstance(node.value, str) or not node.value or "\0" in node.value:
             self.problems.append(node.place.problem(key, "expected the path of a file"))
             return None
@@ -90,7 +122,7 @@ class TreeReader:
         if not os.path.exists(file):
             self.problems.append(node.place.problem(key, f"no such file: {file}{_yaml_beside(file)}"))
             return None
-        return self._read(file, stack)
+        return file
 
 
 def _yaml_beside(file: str) -> str:

@@ -1,7 +1,11 @@
 """Engine instances and how calls reach them."""
 
 from twin.serving.closed_loop import ClosedLoop
+from twin.serving.gpu_floor import GpuFloor, SpareDomain
 from twin.serving.homes import Homes
+from twin.serving.job import DONE, PAUSED, SAVED, STOPPED, Job
+from twin.serving.job_queue import JobQueue
+from twin.serving.job_spec import CheckpointRule, GpuTime, JobProgress, JobSpec, JobStep, JobSteps
 from twin.serving.jump import Jump, clock_under_cap
 from twin.serving.kv_tier import KvTier, KvTierSpec
 from twin.serving.losses import TimeSplit
@@ -14,14 +18,27 @@ from twin.serving.worker import FINISHED, PREFILLED, RESERVED, Worker
 from twin.serving.worker_spec import Progress, Role, WorkerSpec
 
 __all__ = [
+    "DONE",
     "FINISHED",
+    "PAUSED",
     "PREFILLED",
     "RESERVED",
     "ROUTERS",
+    "SAVED",
+    "STOPPED",
+    "CheckpointRule",
     "ClosedLoop",
     "ContextPath",
     "DecodeLoad",
+    "GpuFloor",
+    "GpuTime",
     "Homes",
+    "Job",
+    "JobProgress",
+    "JobQueue",
+    "JobSpec",
+    "JobStep",
+    "JobSteps",
     "Jump",
     "KvTier",
     "KvTierSpec",
@@ -31,6 +48,7 @@ __all__ = [
     "Request",
     "Role",
     "Router",
+    "SpareDomain",
     "Split",
     "SplitPlanner",
     "TimeSplit",
