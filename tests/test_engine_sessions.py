@@ -124,7 +124,7 @@ def test_tool_time_is_counted_think_time_is_not() -> None:
 
 
 def test_an_agents_context_is_kept_for_its_next_call_alone() -> None:
-    calls = [call(), call(0, tokens=1500, shared_prefix_tokens=1011), call(1, tokens=1600, agent=1, shared_prefix_tokens=1500)]
+    calls = [call(), call(0, tokens=1500, shared_prefix_tokens=1011), call(1, tokens=1600, agent=1)]
     first, second, third = Factory(Session(0, 0.0, "chat", calls)).play()
     # 1000 + 11 tokens are in the cache but for the last token, whose KV was never made.
     assert [row["cached_tokens"] for row in (first, second, third)] == [0, 1010, 0]
@@ -211,5 +211,5 @@ def test_the_horizon_finds_calls_and_sessions_in_flight() -> None:
 
 def test_a_session_that_cannot_begin_is_no_session() -> None:
     factory = Factory(Session(4, 0.0, "chat", [call(1), call(0)]))
-    with pytest.raises(SimulationError, match="session 4 has no call that could begin"):
+    with pytest.raises(SimulationError, match="session 4: call 0 waits for call 1, which does not come before it"):
         factory.play()

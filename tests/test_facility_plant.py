@@ -18,6 +18,7 @@ from twin.facility import (
     ChillerSpec,
     CircuitSpec,
     ElectricalElement,
+    GpuHeatSpec,
     LoopSpec,
     Plant,
     PlantSpec,
@@ -41,9 +42,9 @@ def example_spec(**changes: Any) -> PlantSpec:
     values: dict[str, Any] = {
         "name": "site",
         "racks": (
-            RackSpec("a", 2, shelf, "left", 0.87, 0.03, 88.0, 0.2),
-            RackSpec("b", 2, shelf, "right", 1.0, 0.03, 88.0, 0.2),
-            RackSpec("c", 2, dataclasses.replace(shelf, rated_w=50_000.0), None, 0.0, 0.07, 88.0, 0.2),
+            RackSpec("a", 2, shelf, "left", 0.87, GpuHeatSpec(0.03, 88.0, 0.2)),
+            RackSpec("b", 2, shelf, "right", 1.0, GpuHeatSpec(0.03, 88.0, 0.2)),
+            RackSpec("c", 2, dataclasses.replace(shelf, rated_w=50_000.0), None, 0.0, GpuHeatSpec(0.07, 88.0, 0.2)),
         ),
         "loops": (liquid, dataclasses.replace(liquid, name="right")),
         "air": air,

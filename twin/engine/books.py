@@ -12,6 +12,7 @@ from twin.engine.planner_process import PlannerProcess
 from twin.engine.plant_process import PlantProcess
 from twin.engine.records import SiteRecorder
 from twin.engine.site_runtime import PoolRuntime, SiteRuntime
+from twin.engine.task_records import TaskRecorder
 from twin.errors import SimulationError
 from twin.schema import catalog_with
 from twin.schema.instances import instance_of
@@ -35,6 +36,7 @@ class SiteRun:
     recorder: SiteRecorder
     plant: PlantProcess
     control: ControlProcess
+    tasks: TaskRecorder
     planner: PlannerProcess | None = None
     emitted: int = 0
 
@@ -152,6 +154,11 @@ def _invariants(scenario: Scenario, sites: Sequence[SiteRun]) -> dict[str, bool]
         runner = runtime.runner
         in_flight = len(runtime.dispatcher.in_flight())
         check("requests_conserved", runner.accepted == runner.completed + in_flight + runner.in_front_end)
+        check("sessions_conserved", runner.begun == sum(runner.ended.values()) + runner.in_flight.now)
+        check("task_time_adds_up", runner.unexplained_s <= _ENERGY_TOLERANCE * max(horizon_s, 1.0))
+        if runner.tools is not None:
+            check("tool_runs_conserved", runner.tools.pool.books_balance(horizon_s))
+            check("sandbox_power_reaches_the_plant", _sandbox_power_counted(site, horizon_s))
         check("tokens_conserved", site.emitted == sum(worker.emitted_total(horizon_s) for worker in workers))
         energy = runtime.plant.energy
         check("energy_balances", energy.balance_residual_frac <= _ENERGY_TOLERANCE)
@@ -179,6 +186,15 @@ def _invariants(scenario: Scenario, sites: Sequence[SiteRun]) -> dict[str, bool]
     if failed:
         raise SimulationError(f"scenario {scenario.name}: the run broke its own books: {', '.join(failed)}")
     return held
+
+
+def _sandbox_power_counted(site: SiteRun, horizon_s: float) -> bool:
+    """Whether the energy of the CPU racks is that of idle racks and of every second that a sandbox was in use."""
+    runtime, tools = site.runtime, site.runtime.runner.tools
+    assert tools is not None
+    used_s = runtime.represent * tools.pool.busy.integral(horizon_s)
+    due_j = float((runtime.cpu_racks.idle_w * horizon_s + runtime.cpu_racks.per_sandbox_w * used_s).sum())
+    return abs(site.plant.cpu_j - due_j) <= _ENERGY_TOLERANCE * max(due_j, 1.0)
 
 
 def _objectives(tier: Tier) -> TierObjectives:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from twin.catalog import Catalog
-from twin.facility import CircuitSpec, LoopSpec, PlantSpec, RackSpec, Weather, read_weather
+from twin.facility import CircuitSpec, GpuHeatSpec, LoopSpec, PlantSpec, RackSpec, Weather, read_weather
 from twin.facility.sizing import (
     air_loop,
     air_water_supply_c,
@@ -17,38 +17,31 @@ from twin.facility.sizing import (
     liquid_loop,
     power_shelf,
 )
-from twin.schema.topology import Climate, Site
+from twin.schema.topology import Climate, CpuRackGroup, RackGroup, Site
 
 _WARM, _CHILLED, _AIR = "facility_water", "chilled_water", "air"
 
 
 def plant_spec(site: Site, catalog: Catalog) -> PlantSpec:
-    """The plant of `site`. Raises InputError where parts do not go together, UnknownValueError where a value is unpublished."""
+    """The plant of `site`, its racks with GPUs first. Raises InputError where parts do not go together, UnknownValueError where a value is unpublished."""
     racks: list[RackSpec] = []
     loop_w = {loop.name: 0.0 for loop in site.cooling.loops}
     air_w = 0.0
+    rated_w = {each.name: catalog.part("rack", each.rack).number("rated_w") for each in (*site.racks, *site.cpu_racks)}
     for group in site.racks:
-        part = catalog.part("rack", group.rack)
-        gpu = catalog.part("gpu", part.text("gpu"))
-        rated_w = part.number("rated_w")
-        liquid_frac = part.number("liquid_heat_frac")
-        shelf = power_shelf(catalog.part("electrical", site.electrical.power_shelf), rated_w)
-        racks.append(
-            RackSpec(
-                name=group.name,
-                count=group.count,
-                shelf=shelf,
-                loop=group.loop,
-                liquid_heat_frac=liquid_frac,
-                gpu_resistance_k_per_w=gpu.number("thermal_resistance_k_per_w"),
-                gpu_throttle_c=gpu.number("die_throttle_c"),
-                gpu_clock_min_frac=gpu.number("clock_min_frac"),
-            )
+        gpu = catalog.part("gpu", catalog.part("rack", group.rack).text("gpu"))
+        die = GpuHeatSpec(
+            resistance_k_per_w=gpu.number("thermal_resistance_k_per_w"),
+            throttle_c=gpu.number("die_throttle_c"),
+            clock_min_frac=gpu.number("clock_min_frac"),
         )
-        heat_w = group.count * (rated_w + shelf.loss_w(rated_w))
-        if group.loop is not None:
-            loop_w[group.loop] += liquid_frac * heat_w
-        air_w += (1 - liquid_frac) * heat_w
+        racks.append(_rack_spec(site, group, die, catalog))
+    racks += [_rack_spec(site, cpu_group, None, catalog) for cpu_group in site.cpu_racks]
+    for rack in racks:
+        heat_w = rack.count * (rated_w[rack.name] + rack.shelf.loss_w(rated_w[rack.name]))
+        if rack.loop is not None:
+            loop_w[rack.loop] += rack.liquid_heat_frac * heat_w
+        air_w += (1 - rack.liquid_heat_frac) * heat_w
     liquid_w = sum(loop_w.values())
     electrical = site.electrical
     ups = element(catalog.part("electrical", electrical.ups), "ups", electrical.ups_rating)
@@ -87,6 +80,18 @@ def plant_spec(site: Site, catalog: Catalog) -> PlantSpec:
         transformer=transformer,
         battery=store,
         other_w=site.fixed_load,
+    )
+
+
+def _rack_spec(site: Site, group: RackGroup | CpuRackGroup, die: GpuHeatSpec | None, catalog: Catalog) -> RackSpec:
+    part = catalog.part("rack", group.rack)
+    return RackSpec(
+        name=group.name,
+        count=group.count,
+        shelf=power_shelf(catalog.part("electrical", site.electrical.power_shelf), part.number("rated_w")),
+        loop=group.loop,
+        liquid_heat_frac=part.number("liquid_heat_frac"),
+        gpu=die,
     )
 
 

@@ -87,6 +87,9 @@ class PlantProcess:
         #: Called after each step with what was due; set before the run.
         self.after_step: Callable[[StepTime], None]
         self._last_s = 0.0
+        self._sandbox_s = 0.0
+        #: Energy of the CPU racks so far.
+        self.cpu_j = 0.0
         self._power_w = np.zeros(len(site.stations))
         self._settled = False
         self.means = Means()
@@ -141,6 +144,10 @@ class PlantProcess:
             means.pool_instance_s[pool] = means.pool_instance_s.get(pool, 0.0) + span_s
         jobs = None if site.jobs is None else site.jobs.loads(to_s)
         rack_gpu_w, rack_it_w, hottest_w = site.loads.power(self._power_w, jobs)
+        cpu_w = self._cpu_w(to_s)
+        if len(cpu_w):
+            rack_it_w, hottest_w = np.concatenate((rack_it_w, cpu_w)), np.concatenate((hottest_w, np.zeros(len(cpu_w))))
+            self.cpu_j += float(cpu_w.sum()) * span_s
         dry_c, wet_c = site.weather.at(to_s)
         if not self._settled:
             site.plant.settle(rack_it_w, dry_c, wet_c)
@@ -163,6 +170,14 @@ class PlantProcess:
         self._throttle(to_s, step)
         return step
 
+    def _cpu_w(self, to_s: float) -> np.ndarray:
+        """Mean power of each CPU rack since the last step."""
+        tools = self._site.runner.tools
+        if tools is None:
+            return self._site.cpu_racks.power(0.0)
+        before_s, self._sandbox_s = self._sandbox_s, tools.pool.busy.integral(to_s)
+        return self._site.cpu_racks.power(self._site.represent * (self._sandbox_s - before_s) / (to_s - self._last_s))
+
     def _watch_limit(self, now_s: float, step: PlantStep, level_w: float) -> None:
         above = step.utility_w > level_w * (1 + 1e-6)
         if above != self._breach:
@@ -175,7 +190,7 @@ class PlantProcess:
 
     def _throttle(self, now_s: float, step: PlantStep) -> None:
         """Heat takes the clock: each station runs no faster than the hottest of its racks allows."""
-        allowed = step.rack_clock_limit
+        allowed = step.rack_clock_limit[: len(self._site.loads.gpus)]
         if not np.all(np.isfinite(allowed)):
             raise SimulationError(f"site {self._site.name}: no clock limit is known for a rack at {now_s:g} s")
         for place, station in enumerate(self._site.stations):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from twin.serving import ContextPath
@@ -26,15 +27,24 @@ class Content(NamedTuple):
 
 
 class SessionPaths:
-    """Paths of the calls of one session, in the order in which each agent makes them."""
+    """Paths of the calls of one session, in the order in which each agent makes them.
 
-    __slots__ = ("_inputs", "_paths", "_session", "_versions")
+    A sub-agent whose first call shares a prefix has it from the agent that spawned it, as that was when the spawning call
+    (the first that it waits for) ended; from there on its context is its own.
+    """
+
+    __slots__ = ("_inputs", "_paths", "_session", "_spawned", "_spawners", "_versions", "spawners")
 
     def __init__(self, session: Session):
         self._session = session
         self._paths: dict[int, ContextPath] = {}
         self._inputs: dict[int, int] = {}
         self._versions: dict[int, int] = {}
+        #: Calls, by position, whose context other agents begin with.
+        self.spawners = tuple(_spawners(session))
+        # Two calls of an agent may look alike, so they are told apart by identity.
+        self._spawners = {id(session.calls[index]): index for index in self.spawners}
+        self._spawned: dict[int, ContextPath] = {}
 
     def warm(self) -> ContextPath:
         """The context of the main agent that caches hold as the session enters."""
@@ -45,10 +55,20 @@ class SessionPaths:
         """The context of the next call of its agent; without a path where nothing is shared with anyone."""
         if call.hash_ids:
             return Content(self._hashed(call), call.input_tokens, False)
+        content = self._content(call, comes_again or id(call) in self._spawners)
+        if id(call) in self._spawners:
+            key, tokens = content.path[-1]
+            self._spawned[self._spawners[id(call)]] = (*content.path[:-1], (key, tokens + call.output_tokens))
+        return content
+
+    def _content(self, call: Call, comes_again: bool) -> Content:
         agent = call.agent
         system = self._system_tokens(call)
         before = self._paths.get(agent)
         if before is None:
+            spawned = self._spawned.get(call.after[0]) if call.after and call.shared_prefix_tokens else None
+            if spawned is not None:
+                return self._spawn(agent, call, spawned)
             if not (comes_again or system):
                 return Content((), 0, False)
             path = self._remember(agent, self._first(agent, call, call.input_tokens), call.input_tokens)
@@ -79,6 +99,18 @@ class SessionPaths:
             path.append((self._key(call.agent, version), rest))
         return tuple(path)
 
+    def _spawn(self, agent: int, call: Call, spawned: ContextPath) -> Content:
+        """The first context of an agent that begins with another's."""
+        begun = _cut(spawned, min(call.shared_prefix_tokens, call.input_tokens - 1))
+        shared = sum(tokens for _, tokens in begun)
+        path = (*begun, (self._key(agent, 0), call.input_tokens - shared))
+        return Content(self._remember(agent, path, call.input_tokens), shared, False)
+
+    def held(self) -> Iterator[ContextPath]:
+        """Of each agent's last context, what is its own."""
+        for agent, path in self._paths.items():
+            yield own_segments(path, agent)
+
     def _first(self, agent: int, call: Call, tokens: int) -> ContextPath:
         own = self._key(agent, 0)
         system = self._system_tokens(call)
@@ -98,6 +130,24 @@ class SessionPaths:
         self._paths[agent] = path
         self._inputs[agent] = tokens
         return path
+
+
+def _spawners(session: Session) -> list[int]:
+    """Positions of the calls after which an agent begins with a part of their context."""
+    calls = session.calls
+    seen: set[int] = set()
+    found: dict[int, None] = {}
+    for call in calls:
+        if call.agent not in seen:
+            seen.add(call.agent)
+            if call.after and call.shared_prefix_tokens and not call.hash_ids and not calls[call.after[0]].hash_ids:
+                found[call.after[0]] = None
+    return list(found)
+
+
+def own_segments(path: ContextPath, agent: int) -> ContextPath:
+    """The segments of `path` that this agent of its session has made itself."""
+    return tuple(each for each in path if each[0] % _KINDS == _OWN and each[0] // _KINDS // _VERSIONS % _AGENTS == agent)
 
 
 def own_keys(path: ContextPath) -> list[int]:

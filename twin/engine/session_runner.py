@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from math import inf
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from twin.engine.clock import Clock
-from twin.engine.session_paths import SessionPaths
-from twin.errors import SimulationError
+from twin.engine.session_paths import own_segments
+from twin.engine.session_run import ACCEPTED, COMING, NO_TIME, SessionRun, Split
+from twin.engine.tool_process import ToolProcess
 from twin.recording import TableWriter
-from twin.serving import ContextPath, Request
+from twin.serving import ContextPath, Level, Request
 from twin.workload import Session
 
 
@@ -27,44 +28,15 @@ class Door(Protocol):
     def forget(self, path: ContextPath) -> None: ...
 
 
-class SessionRun:
-    """A session on its way: which calls still wait for how many others, and what it has used so far."""
+class TierRules(NamedTuple):
+    """What a tier says of its sessions: within what time the whole task is of use, and how long a person waits for the first
+    token of an answer before leaving; None where it says nothing."""
 
-    __slots__ = (
-        "calls_made",
-        "children",
-        "last_of_agent",
-        "left",
-        "missing",
-        "paths",
-        "refused",
-        "request_ids",
-        "session",
-        "start_s",
-        "tokens",
-        "tool_s",
-        "under_way",
-    )
+    deadline_s: float | None = None
+    patience_s: float | None = None
 
-    def __init__(self, session: Session):
-        calls = session.calls
-        self.session = session
-        self.paths = SessionPaths(session)
-        self.missing = [len(call.after) for call in calls]
-        self.children: list[list[int]] = [[] for _ in calls]
-        self.last_of_agent: dict[int, int] = {}
-        for index, call in enumerate(calls):
-            self.last_of_agent[call.agent] = index
-            for before in call.after:
-                self.children[before].append(index)
-        self.request_ids = [-1] * len(calls)
-        self.left = len(calls)
-        self.under_way = 0
-        self.refused = False
-        self.calls_made = 0
-        self.tool_s = 0.0
-        self.tokens = 0
-        self.start_s: float | None = None
+
+_NO_RULES = TierRules()
 
 
 class SessionRunner:
@@ -81,7 +53,10 @@ class SessionRunner:
         sessions: TableWriter,
         horizon_s: float = inf,
         context_tokens: float = inf,
+        rules: Mapping[str, TierRules] | None = None,
+        tools: ToolProcess | None = None,
     ):
+        """`rules` by tier. Without `tools` every tool runs at once and never fails."""
         self._clock = clock
         self._door = door
         self._site = site
@@ -91,7 +66,12 @@ class SessionRunner:
         self._sessions = sessions
         self._horizon_s = horizon_s
         self._context_tokens = context_tokens
-        #: Hears of each session that ends, completed or refused; set before the run.
+        self._rules = rules or {}
+        self.tools = tools
+        if tools is not None:
+            tools.on_done = self._tool_done
+            tools.on_failed = self._tool_failed
+        #: Hears of each session that ends, well or not; set before the run.
         self.on_session_end: Callable[[], None] | None = None
         self._active: dict[int, SessionRun] = {}
         self._late: list[tuple[SessionRun, int, float]] = []
@@ -104,6 +84,12 @@ class SessionRunner:
         self.completed = 0
         self.rejected = 0
         self.finished_tokens = 0
+        #: Sessions that have begun, those that have not ended, and those that have by outcome.
+        self.begun = 0
+        self.in_flight = Level()
+        self.ended: dict[str, int] = {}
+        #: Seconds of a task that its split does not explain, at most.
+        self.unexplained_s = 0.0
 
     def expect(self, session: Session, then: Callable[[], None]) -> None:
         """A session will enter at its `arrival_s`; call `then` when it does.
@@ -114,54 +100,71 @@ class SessionRunner:
 
     def _begin(self, session: Session, then: Callable[[], None], _: Any) -> None:
         then()
-        run = SessionRun(session)
+        run = SessionRun(session, self._rules_of(session).deadline_s)
         self._active[session.session_id] = run
+        self.begun += 1
+        self.in_flight.change(1, session.arrival_s)
         if session.warm_tokens:
             self._door.warm(run.paths.warm())
-        begun = False
-        for index, missing in enumerate(run.missing):
-            if not missing:
-                begun = True
-                self._begin_call(run, index, session.arrival_s)
-        if not begun:
-            raise SimulationError(f"session {session.session_id} has no call that could begin")
+        for index in run.roots():
+            self._begin_call(run, index, session.arrival_s, NO_TIME, None)
 
-    def _begin_call(self, run: SessionRun, index: int, ready_s: float) -> None:
-        """Everything the call waited for is done: after its tool or person, and the front end, it reaches the router."""
-        arrival_s = ready_s + run.session.calls[index].wait_s
-        entry_s = arrival_s + self._front_end_s(run.session.calls[index].input_tokens)
+    def _rules_of(self, session: Session) -> TierRules:
+        return self._rules.get(session.tier, _NO_RULES)
+
+    def _begin_call(self, run: SessionRun, index: int, ready_s: float, split: Split, parent_id: int | None) -> None:
+        """Everything the call waited for is done: its tool or person comes next."""
+        call = run.session.calls[index]
+        run.states[index] = COMING
+        run.led_by[index] = (split, ready_s, parent_id)
+        if self.tools is not None and call.tool:
+            self.tools.begin(run, index, ready_s)
+        else:
+            self._come(run, index, ready_s + call.wait_s)
+
+    def _tool_done(self, run: SessionRun, index: int, now_s: float, waited_s: float) -> None:
+        run.sandbox_wait_s[index] = waited_s
+        self._come(run, index, now_s)
+
+    def _come(self, run: SessionRun, index: int, arrival_s: float) -> None:
+        """The call reaches the factory: after the front end, the router."""
+        run.arrives(arrival_s)
+        run.entry_s[index] = entry_s = arrival_s + self._front_end_s(run.session.calls[index].input_tokens)
         if entry_s < self._horizon_s:
             self._clock.at(entry_s, partial(self._arrive, run, index, arrival_s))
         elif arrival_s < self._horizon_s:
             self._late.append((run, index, arrival_s))
 
     def _arrive(self, run: SessionRun, index: int, arrival_s: float, _: Any) -> None:
-        if run.refused:
+        if run.outcome is not None or run.states[index] != COMING:
             return
         request = self._request(run, index, arrival_s)
-        if self._door.can_serve(request):
-            self.accepted += 1
-            run.under_way += 1
-            self._door.accept(request)
-        else:
+        if not self._door.can_serve(request):
             self._reject(request, run)
+            return
+        self.accepted += 1
+        run.under_way += 1
+        run.states[index] = ACCEPTED
+        self._door.accept(request)
+        patience_s = self._rules_of(run.session).patience_s
+        if patience_s is not None:
+            call = run.session.calls[index]
+            if not (call.agent or call.tool):
+                self._clock.at(arrival_s + patience_s, partial(self._run_out_of_patience, request))
 
     def _request(self, run: SessionRun, index: int, arrival_s: float) -> Request:
         """The call as a request that has arrived, counted with its session."""
         session = run.session
         call = session.calls[index]
-        if call.tool:
-            run.tool_s += call.wait_s
-        if run.start_s is None:
-            run.start_s = arrival_s
         request_id = next(self._ids)
-        run.request_ids[index] = request_id
         run.calls_made += 1
         tokens = call.input_tokens + call.output_tokens
         self.too_long += tokens > self._context_tokens
         if tokens > self.longest_tokens:
             self.longest_tokens = tokens
-        comes_again = run.last_of_agent[call.agent] != index
+        comes_again = run.comes_again[index]
+        led_by = run.led_by[index]
+        assert led_by is not None
         content = run.paths.of(call, comes_again)
         return Request(
             request_id,
@@ -175,7 +178,7 @@ class SessionRunner:
             keep_cache=comes_again and call.hash_ids is None,
             session=run,
             call_index=index,
-            parent_id=max(run.request_ids[i] for i in call.after) if call.after else None,
+            parent_id=led_by[2],
         )
 
     def finished(self, request: Request) -> None:
@@ -188,55 +191,81 @@ class SessionRunner:
         self.finished_tokens += request.output_tokens
         self._write(request, "completed", request.output_tokens, request.energy_j)
         run.tokens += request.output_tokens
-        run.left -= 1
         run.under_way -= 1
         if not request.keep_cache and request.path:
-            self._door.forget(request.path)
-        if run.refused:
-            self._end_refused(run)
+            self._door.forget(own_segments(request.path, run.session.calls[index].agent))
+        split = run.book(request)
+        if run.outcome is not None:
+            if run.outcome == "abandoned":
+                run.tokens_unread += request.output_tokens
+            self._end_if_idle(run, finish_s)
             return
-        for child in run.children[index]:
-            run.missing[child] -= 1
-            if not run.missing[child]:
-                self._begin_call(run, child, finish_s)
+        ready, dropped = run.ended(index)
+        if self.tools is not None:
+            for each in dropped:
+                self.tools.withdraw(run, each, finish_s)
+        for child in ready:
+            self._begin_call(run, child, finish_s, split, request.request_id)
         if not run.left:
-            del self._active[run.session.session_id]
-            self._write_session(run, finish_s, "completed")
-            self._ended()
+            self._end(run, "completed", finish_s)
 
     def _reject(self, request: Request, run: SessionRun) -> None:
         """No instance can hold the call: refused before acceptance. Calls of its session that run are finished, none follows."""
         self.rejected += 1
         self._write(request, "rejected", 0, 0.0)
-        self._door.forget(request.path)
-        run.refused = True
-        self._end_refused(run)
+        self._door.forget(own_segments(request.path, run.session.calls[request.call_index].agent))
+        self._give_up(run, "rejected", self._clock.now_s)
 
-    def _end_refused(self, run: SessionRun) -> None:
+    def _tool_failed(self, run: SessionRun, now_s: float) -> None:
+        self._give_up(run, "failed", now_s)
+
+    def _run_out_of_patience(self, request: Request, event: Any) -> None:
+        run: SessionRun = request.session
+        if request.first_token_s is None and run.outcome is None:
+            self._give_up(run, "abandoned", event.value)
+
+    def _give_up(self, run: SessionRun, outcome: str, now_s: float) -> None:
+        """The session will not be completed: no further call begins, what has been accepted is finished."""
+        run.outcome = outcome
+        if self.tools is not None:
+            for index in list(run.tool_runs):
+                self.tools.withdraw(run, index, now_s)
+        self._end_if_idle(run, now_s)
+
+    def _end_if_idle(self, run: SessionRun, now_s: float) -> None:
         if not run.under_way:
-            del self._active[run.session.session_id]
-            self._write_session(run, None, "rejected")
-            self._ended()
+            assert run.outcome is not None
+            self._end(run, run.outcome, now_s)
 
-    def _ended(self) -> None:
+    def _end(self, run: SessionRun, outcome: str, now_s: float) -> None:
+        del self._active[run.session.session_id]
+        self.in_flight.change(-1, now_s)
+        self.ended[outcome] = self.ended.get(outcome, 0) + 1
+        if run.outcome is not None or run.calls_dropped or run.paths.spawners:
+            for path in run.paths.held():
+                self._door.forget(path)
+        self._write_session(run, outcome, now_s)
         if self.on_session_end is not None:
             self.on_session_end()
 
     def still_in_flight(self, request: Request, emitted: int, energy_j: float) -> None:
         """Book a request that the horizon finds unfinished."""
         self._write(request, "in_flight", emitted, energy_j)
-        request.session.tokens += emitted
+        run: SessionRun = request.session
+        run.tokens += emitted
+        if run.outcome == "abandoned":
+            run.tokens_unread += emitted
 
     def close(self) -> None:
         """Book the calls that the horizon finds in the front end, and the sessions that it finds unfinished."""
         for run, index, arrival_s in self._late:
-            if not run.refused:
+            if run.outcome is None and run.states[index] == COMING:
                 self.accepted += 1
                 self.in_front_end += 1
                 self._write(self._request(run, index, arrival_s), "in_flight", 0, 0.0)
         for run in self._active.values():
             if run.calls_made:
-                self._write_session(run, None, "rejected" if run.refused else "in_flight")
+                self._write_session(run, run.outcome or "in_flight", None)
 
     def _write(self, request: Request, outcome: str, output_tokens: int, energy_j: float) -> None:
         arrival_s, first_s, finish_s = request.arrival_s, request.first_token_s, request.finish_s
@@ -269,7 +298,38 @@ class SessionRunner:
             )
         )
 
-    def _write_session(self, run: SessionRun, finish_s: float | None, outcome: str) -> None:
+    def _write_session(self, run: SessionRun, outcome: str, end_s: float | None) -> None:
         session = run.session
-        row = (session.session_id, self._site, session.tier, run.start_s, finish_s, run.calls_made)
-        self._sessions.append((*row, session.sub_agents, run.tool_s, run.tokens, outcome))
+        # A tool that a root waits for may fail before any call has arrived.
+        start_s = session.arrival_s if run.start_s is None else run.start_s
+        unexplained_s = run.unexplained_s
+        if unexplained_s > self.unexplained_s:
+            self.unexplained_s = unexplained_s
+        front_end_s, queue_s, prefill_s, decode_s, tool_s, sandbox_wait_s, human_s = run.split
+        self._sessions.append(
+            (
+                session.session_id,
+                self._site,
+                session.tier,
+                start_s,
+                run.finish_s if outcome == "completed" else None,
+                run.calls_made,
+                session.sub_agents,
+                tool_s,
+                run.tokens,
+                outcome,
+                end_s,
+                human_s,
+                sandbox_wait_s,
+                front_end_s,
+                queue_s,
+                prefill_s,
+                decode_s,
+                run.tool_retries,
+                run.calls_dropped,
+                run.tokens_unread,
+                run.deadline_s,
+                run.promise_kept(outcome, self._horizon_s),
+                session.tenant,
+            )
+        )

@@ -20,6 +20,7 @@ from twin.engine.plant_process import PlantProcess, StepTime, step_times
 from twin.engine.records import SiteRecorder
 from twin.engine.site_builder import build_site
 from twin.engine.site_runtime import SiteRuntime
+from twin.engine.task_records import TaskRecorder
 from twin.engine.workload_source import sessions
 from twin.recording import RunDirectory
 from twin.schema import catalog_with
@@ -65,7 +66,8 @@ class Simulation:
         if scenario.serving.planner is not None:
             tpot_s = min((tier.objectives.tpot for tier in scenario.tiers if tier.objectives.tpot is not None), default=None)
             planner = PlannerProcess(self._clock, runtime, recorder, scenario.serving.planner, tpot_s)
-        site = SiteRun(runtime, recorder, plant, acting, planner)
+        tasks = TaskRecorder(runtime.name, runtime.runner, output.writer("tasks"), scenario.represent)
+        site = SiteRun(runtime, recorder, plant, acting, tasks, planner)
         plant.after_step = lambda due: self._after_step(site, due)
         return site
 
@@ -97,6 +99,8 @@ class Simulation:
     # --- as it goes --------------------------------------------------------------------------------------------------
 
     def _after_step(self, site: SiteRun, due: StepTime) -> None:
+        if due.record_workers:
+            site.tasks.write(due.time_s, site.plant.cpu_j)
         if due.control:
             site.control.act(due.time_s)
         if self._on_progress is not None and due.record:
@@ -129,4 +133,6 @@ class Simulation:
             site.emitted += emitted
             runtime.runner.still_in_flight(request, emitted, worker.spent_j(request) if worker else request.energy_j)
         runtime.runner.close()
+        if runtime.runner.tools is not None:
+            runtime.runner.tools.close()
         site.emitted += runtime.runner.finished_tokens

@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import isinf
 
 import numpy as np
 
 from twin.catalog import Catalog
 from twin.engine.clock import Clock
+from twin.engine.cpu_racks import cpu_racks
 from twin.engine.dispatcher import Dispatcher
 from twin.engine.fabric_builder import build_network
 from twin.engine.job_builder import build_jobs
 from twin.engine.placement import place
 from twin.engine.plant_builder import plant_spec, weather
 from twin.engine.rack_loads import rack_gpus, rack_loads
-from twin.engine.session_runner import SessionRunner
+from twin.engine.session_runner import SessionRunner, TierRules
 from twin.engine.site_runtime import Floats, PoolRuntime, SiteRuntime
 from twin.engine.station import Station
+from twin.engine.tool_process import NO_FAILURES, ToolFailures, ToolProcess
 from twin.errors import InputError
 from twin.facility import Plant
 from twin.grid import FeedSchedule, LoadTargetEvent
 from twin.performance import ModelShape, gpu_power
 from twin.recording import RunDirectory
 from twin.schema.instances import instance_of, rack_of
+from twin.schema.sandboxes import sandboxes_of
 from twin.schema.scenario import Scenario
 from twin.schema.serving import Pool
 from twin.schema.topology import Site
-from twin.serving import KvTier, KvTierSpec, Worker, WorkerSpec, router
+from twin.serving import KvTier, KvTierSpec, SandboxPool, Worker, WorkerSpec, router
 
 
 def build_site(
@@ -78,6 +82,8 @@ def build_site(
         output.writer("sessions"),
         scenario.horizon,
         model.number("context_tokens"),
+        {tier.name: TierRules(tier.objectives.task, tier.patience) for tier in scenario.tiers},
+        _tools(scenario, site, catalog, clock, output),
     )
     dispatcher.on_finished = runner.finished
     return SiteRuntime(
@@ -91,9 +97,22 @@ def build_site(
         weather=weather(site.climate, scenario.horizon),
         feed=feed_schedule(scenario, site),
         loads=rack_loads(site, _gpus_on(site, stations, catalog), catalog, fabric_w),
+        cpu_racks=cpu_racks(site, scenario.tools, catalog),
         represent=represent,
         queue=build_jobs(scenario, site, pools, catalog),
     )
+
+
+def _tools(scenario: Scenario, site: Site, catalog: Catalog, clock: Clock, output: RunDirectory) -> ToolProcess | None:
+    """What runs the tools of the site's sessions, with its share of the sandboxes; None where nothing is said of them."""
+    tools = scenario.tools
+    if tools is None:
+        return None
+    sandboxes = sandboxes_of(tools, site, catalog)
+    pool = SandboxPool(sandboxes if isinf(sandboxes) else sandboxes // scenario.represent)
+    failure = tools.failure
+    failures = NO_FAILURES if failure is None else ToolFailures(failure.probability, failure.retries, failure.backoff)
+    return ToolProcess(clock, pool, failures, scenario.seed, site.name, output.writer("tool_runs"), scenario.horizon)
 
 
 def worker_spec(name: str, scenario: Scenario, pool: Pool, site: Site, catalog: Catalog) -> WorkerSpec:

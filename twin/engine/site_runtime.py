@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from twin.engine.cpu_racks import CpuRacks
 from twin.engine.dispatcher import Dispatcher
 from twin.engine.job_process import JobLoads, JobProcess
 from twin.engine.session_runner import SessionRunner
@@ -94,6 +95,7 @@ class SiteRuntime:
     weather: Weather
     feed: FeedSchedule
     loads: RackLoads
+    cpu_racks: CpuRacks
     represent: int
     #: The battery's standing order: follow the level in force, or rest.
     following: bool = False

@@ -9,6 +9,7 @@ from statistics import fmean
 import numpy as np
 
 from twin.catalog import Catalog
+from twin.engine.cpu_racks import cpu_racks
 from twin.engine.fabric_builder import site_fabric_w
 from twin.engine.plant_builder import plant_spec, weather
 from twin.engine.rack_loads import rack_gpus, rack_loads
@@ -39,7 +40,7 @@ class SteadyPower:
 
 
 class SteadySite:
-    """The racks, fabric and plant of a site whose GPUs all share the same kinds of work evenly.
+    """The racks, fabric and plant of a site whose GPUs all share the same kinds of work evenly. CPU racks are idle.
 
     Air is the mean of the site's climate over `horizon_s`.
     """
@@ -66,6 +67,8 @@ class SteadySite:
         shares, per_gpu_w = np.array(work).T
         loads = rack_loads(self._site, np.outer(self._rack_gpus, shares), self._catalog, self._fabric_w)
         _, rack_it_w, hottest_w = loads.power(per_gpu_w)
+        idle_w = cpu_racks(self._site, None, self._catalog).power(0.0)
+        rack_it_w, hottest_w = np.concatenate((rack_it_w, idle_w)), np.concatenate((hottest_w, np.zeros(len(idle_w))))
         plant = Plant(self._spec)
         plant.settle(rack_it_w, self._dry_c, self._wet_c)
         step = plant.advance(_STEP_S, rack_it_w, hottest_w, self._dry_c, self._wet_c, BatteryOrder.hold())

@@ -3,7 +3,7 @@
 from twin.facility.battery import Battery, BatteryOrder, BatterySpec
 from twin.facility.electrical import ElectricalElement
 from twin.facility.plant import LoopState, Plant, PlantEnergy, PlantStep
-from twin.facility.spec import ChillerSpec, CircuitSpec, LoopSpec, PlantSpec, RackSpec
+from twin.facility.spec import ChillerSpec, CircuitSpec, GpuHeatSpec, LoopSpec, PlantSpec, RackSpec
 from twin.facility.weather import Weather, read_weather, wet_bulb_c
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "ChillerSpec",
     "CircuitSpec",
     "ElectricalElement",
+    "GpuHeatSpec",
     "LoopSpec",
     "LoopState",
     "Plant",

@@ -8,10 +8,13 @@ import numpy as np
 
 from twin.errors import SimulationError
 from twin.facility.cooling import Floats
-from twin.facility.spec import PlantSpec, RackSpec
+from twin.facility.spec import GpuHeatSpec, PlantSpec, RackSpec
 
 #: how fast the firmware moves the clock towards what the die temperature allows; assumed, die time constants are near it.
 THROTTLE_RESPONSE_S = 2.0
+
+#: what a rack without GPUs has instead: at 0 W it never gets too hot.
+_NO_GPU = GpuHeatSpec(1.0, 1e6, 1.0)
 
 
 class Racks:
@@ -35,11 +38,14 @@ class Racks:
         self._shelf_quadratic_per_w = each([group.shelf.loss_quadratic_frac / group.shelf.rated_w for group in groups])
         self._liquid_frac = each([group.liquid_heat_frac for group in groups])
         self._loop = np.repeat([loops[g.loop] if g.loop is not None else len(loops) for g in groups], counts)
-        self._resistance = each([group.gpu_resistance_k_per_w for group in groups])
-        self._throttle_c = each([group.gpu_throttle_c for group in groups])
-        self._clock_min = each([group.gpu_clock_min_frac for group in groups])
-        self._order = np.argsort(self._loop, kind="stable")
-        self._used_loops, self._starts = np.unique(self._loop[self._order], return_index=True)
+        gpus = [group.gpu or _NO_GPU for group in groups]
+        self._resistance = each([gpu.resistance_k_per_w for gpu in gpus])
+        self._throttle_c = each([gpu.throttle_c for gpu in gpus])
+        self._clock_min = each([gpu.clock_min_frac for gpu in gpus])
+        with_gpus = np.flatnonzero(np.repeat([group.gpu is not None for group in groups], counts))
+        #: Racks with GPUs by loop, and of these the loops, where each begins and how many racks it has.
+        self._order = with_gpus[np.argsort(self._loop[with_gpus], kind="stable")]
+        self._used_loops, self._starts, self._racks_on = np.unique(self._loop[self._order], return_index=True, return_counts=True)
         self.clock_limit: Floats = np.ones(self.count)
         self._throttling = False
 
@@ -80,14 +86,14 @@ class Racks:
         return gpu_c
 
     def by_loop(self, gpu_c: Floats, clock_limit: Floats) -> tuple[list[float | None], list[float]]:
-        """(hottest die, share of racks held down for heat) by loop; None and 0 for a loop without GPUs."""
+        """(hottest die, share of racks with GPUs held down for heat) by loop; None and 0 for a loop without GPUs."""
         hottest: list[float | None] = [None] * self._loop_count
         throttled = [0.0] * self._loop_count
+        if not len(self._order):
+            return hottest, throttled
         hottest_used = np.maximum.reduceat(gpu_c[self._order], self._starts).tolist()
         slow = np.bincount(self._loop, clock_limit < 1, self._loop_count)
-        for loop, temperature, racks in zip(
-            self._used_loops.tolist(), hottest_used, np.bincount(self._loop)[self._used_loops].tolist(), strict=True
-        ):
+        for loop, temperature, racks in zip(self._used_loops.tolist(), hottest_used, self._racks_on.tolist(), strict=True):
             hottest[loop] = temperature
             throttled[loop] = float(slow[loop]) / racks
         return hottest, throttled

@@ -29,12 +29,24 @@ def _check_temperature(owner: str, temperature_c: float) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class GpuHeatSpec:
+    """A GPU's die: it runs at supply temperature + resistance x GPU power, and slows down above `throttle_c`, but not below
+    `clock_min_frac`."""
+
+    resistance_k_per_w: float
+    throttle_c: float
+    clock_min_frac: float
+
+    def __post_init__(self) -> None:
+        _check("GPU", self, ("resistance_k_per_w",), ("clock_min_frac",))
+
+
+@dataclass(frozen=True, slots=True)
 class RackSpec:
     """`count` identical racks in a row, with the power shelf of one of them.
 
     `liquid_heat_frac` of what a rack draws (shelf loss included, as datasheets split it) goes into `loop`, the rest into the
-    hall's air. A rack without liquid cooling has `loop` None; its GPUs breathe hall air. The die runs at supply temperature
-    + resistance x GPU power, and slows down above `gpu_throttle_c`, but not below `gpu_clock_min_frac`.
+    hall's air. A rack without liquid cooling has `loop` None; its GPUs breathe hall air. `gpu` is None in racks without any.
     """
 
     name: str
@@ -42,12 +54,10 @@ class RackSpec:
     shelf: ElectricalElement
     loop: str | None
     liquid_heat_frac: float
-    gpu_resistance_k_per_w: float
-    gpu_throttle_c: float
-    gpu_clock_min_frac: float
+    gpu: GpuHeatSpec | None
 
     def __post_init__(self) -> None:
-        _check(f"racks {self.name}", self, ("count", "gpu_resistance_k_per_w"), ("liquid_heat_frac", "gpu_clock_min_frac"))
+        _check(f"racks {self.name}", self, ("count",), ("liquid_heat_frac",))
         if (self.loop is None) != (self.liquid_heat_frac == 0):
             raise InputError(f"racks {self.name}: a share of {self.liquid_heat_frac:g} in liquid does not fit loop {self.loop!r}")
 

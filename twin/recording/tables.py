@@ -14,6 +14,8 @@ ColumnType = Literal["int64", "int16", "float64", "string", "category", "bool", 
 
 #: How a request or a session ends.
 OUTCOMES = ("completed", "moved", "in_flight", "rejected")
+#: Only a session can fail (a tool of it did, for good) or be abandoned (the person behind it left).
+SESSION_OUTCOMES = (*OUTCOMES, "failed", "abandoned")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +78,30 @@ _SESSIONS = (
     _name("site", "site the session entered"),
     _name("tier", "service tier"),
     _number("start_s", "s", "when its first call arrived"),
-    _number("finish_s", "s", "when its last call finished; null while in flight or if rejected", True),
+    _number(
+        "finish_s",
+        "s",
+        "when the last call that anyone waited for finished; null while in flight or if it was not completed",
+        True,
+    ),
     _count("calls", "", "calls made until it finished or the horizon came"),
     _count("sub_agents", "", "sub-agents forked"),
-    _number("tool_s", "s", "time spent in tools, summed over its calls"),
+    _number("tool_s", "s", "of its time, in tools: their runs, failed ones and the pauses after these included"),
     _count("tokens", "token", "output tokens generated over all its calls"),
-    _name("outcome", "completed, moved, in_flight or rejected"),
+    _name("outcome", "completed, moved, in_flight, rejected, failed (a tool did, for good) or abandoned (the person left)"),
+    _number("end_s", "s", "when nothing of it ran any more, however it ended; null before that", True),
+    _number("human_s", "s", "of its time, waiting for a person"),
+    _number("sandbox_wait_s", "s", "of its time, tools waiting for a sandbox"),
+    _number("front_end_s", "s", "of its time, in the front end"),
+    _number("queue_s", "s", "of its time, from the front end into a batch"),
+    _number("prefill_s", "s", "of its time, from a batch to the first token"),
+    _number("decode_s", "s", "of its time, from the first token to the last"),
+    _count("tool_retries", "", "runs of tools begun again after a failure"),
+    _count("calls_dropped", "", "calls that never began since the first of their join were enough"),
+    _count("tokens_unread", "token", "output tokens of calls that were under way when the person left"),
+    _number("deadline_s", "s", "time from its start within which the whole task is of use; null without a deadline", True),
+    _name("deadline", "met, missed, or open at the horizon; null without a deadline", True),
+    _name("tenant", "whose session it is; empty: nobody in particular"),
 )
 
 _POWER = (
@@ -145,6 +165,28 @@ _FABRIC = (
     _number("busy_frac", "", "bytes moved over what the link could have moved in the step"),
 )
 
+_TOOL_RUNS = (
+    _id("session_id", "session whose tool it is"),
+    _SITE,
+    _name("tier", "service tier"),
+    _id("call", "call of the session that waits for the tool, counted from 0"),
+    _count("attempt", "", "1, and one more for each run of the same tool that failed before"),
+    _number("asked_s", "s", "when it asked for a sandbox"),
+    _number("begun_s", "s", "when it got one; null if it did not", True),
+    _number("ended_s", "s", "when it gave it back; null if it did not", True),
+    _number("service_s", "s", "how long it needs the sandbox"),
+    _name("outcome", "done, failed, withdrawn before it began, or running or waiting at the horizon"),
+)
+
+_TASKS = (
+    _TIME,
+    _SITE,
+    _number("sessions_in_flight", "", "sessions begun and not ended, mean over the step, scaled by `represent`"),
+    _number("sandboxes_busy", "", "sandboxes in use, mean over the step, scaled by `represent`; null if tools need none", True),
+    _number("sandboxes_waiting", "", "tools waiting for a sandbox, mean over the step, scaled likewise; null likewise", True),
+    _number("cpu_racks_w", "W", "CPU racks, mean over the step; a part of cpu_and_other_it_w"),
+)
+
 _EVENTS = (
     _number("time_s", "s", "when it happened, simulated time from the start of the run"),
     _SITE,
@@ -188,6 +230,8 @@ TABLES: dict[str, tuple[Column, ...]] = {
     "thermal": _THERMAL,
     "workers": _WORKERS,
     "fabric": _FABRIC,
+    "tasks": _TASKS,
+    "tool_runs": _TOOL_RUNS,
     "events": _EVENTS,
     "jobs": _JOBS,
 }

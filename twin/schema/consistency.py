@@ -14,11 +14,12 @@ from twin.schema.fields import Path
 from twin.schema.job_consistency import job_consistency
 from twin.schema.messages import Finding
 from twin.schema.own_parts import catalog_with
-from twin.schema.part_needs import lacking, rack_faults
+from twin.schema.part_needs import cpu_rack_faults, lacking, rack_faults
 from twin.schema.run_consistency import run_consistency
+from twin.schema.sandboxes import sandboxes_of
 from twin.schema.scenario import Scenario
 from twin.schema.serving import Pool
-from twin.schema.topology import RackGroup, Site, Topology
+from twin.schema.topology import CpuRackGroup, RackGroup, Site, Topology
 from twin.units import format_si
 
 
@@ -58,10 +59,15 @@ def _racks(site: Site, at: Path, catalog: Catalog) -> Iterator[Finding]:
             continue
         gpu = catalog.part("gpu", rack.text("gpu"))
         idle_w += group.count * (gpu.number("idle_w") * rack.number("gpus") + rack.number("other_idle_w"))
-        if rack.number("liquid_heat_frac") > 0 and group.loop is None:
-            yield (*path, "loop"), f"is missing: rack {group.rack} gives heat to a liquid loop"
-        elif rack.number("liquid_heat_frac") == 0 and group.loop is not None:
-            yield (*path, "loop"), f"rack {group.rack} is air-cooled and takes no loop"
+        yield from _loop(group, rack, path)
+    for g, cpu_group in enumerate(site.cpu_racks):
+        path = (*at, "cpu_racks", g)
+        rack = catalog.part("rack", cpu_group.rack)
+        faults = list(cpu_rack_faults(rack, catalog))
+        yield from (((*path, "rack"), fault) for fault in faults)
+        if not faults:
+            idle_w += cpu_group.count * rack.number("idle_w")
+            yield from _loop(cpu_group, rack, path)
     for element, carried_w, said in (
         ("ups", idle_w, "its racks draw when idle"),
         ("transformer", idle_w + site.fixed_load, "its racks and fixed load draw when idle"),
@@ -72,6 +78,14 @@ def _racks(site: Site, at: Path, catalog: Catalog) -> Iterator[Finding]:
                 (*at, "electrical", f"{element}_rating"),
                 f"{format_si(rating_w, 'W')} is less than the {format_si(carried_w, 'W')} that {said}",
             )
+
+
+def _loop(group: RackGroup | CpuRackGroup, rack: Part, path: Path) -> Iterator[Finding]:
+    """A loop where there is none to take, or none where one is due."""
+    if rack.number("liquid_heat_frac") > 0 and group.loop is None:
+        yield (*path, "loop"), f"is missing: rack {group.rack} gives heat to a liquid loop"
+    elif rack.number("liquid_heat_frac") == 0 and group.loop is not None:
+        yield (*path, "loop"), f"rack {group.rack} is air-cooled and takes no loop"
 
 
 def scenario_consistency(scenario: Scenario) -> Iterator[Finding]:
@@ -93,6 +107,7 @@ def scenario_consistency(scenario: Scenario) -> Iterator[Finding]:
         yield from _planner(scenario)
         if shapeless is None:
             yield from job_consistency(scenario, catalog, unfit)
+        yield from _tools(scenario, catalog)
     yield from _events(scenario)
     yield from run_consistency(scenario)
 
@@ -151,6 +166,14 @@ def _pools(scenario: Scenario, catalog: Catalog, shape_known: bool) -> Iterator[
                 placeable.setdefault(pool.racks, []).append((p, pool))
         for names, pools in placeable.items():
             yield from _room(pools, [group for group in site.racks if group.name in names], catalog)
+
+
+def _tools(scenario: Scenario, catalog: Catalog) -> Iterator[Finding]:
+    """Sandboxes that are too few to stand for groups of `represent`."""
+    for site in scenario.topology.sites if scenario.tools is not None else ():
+        sandboxes = sandboxes_of(scenario.tools, site, catalog)
+        if sandboxes < scenario.represent:
+            yield ("tools",), f"{sandboxes:,.0f} sandboxes cannot stand for groups of `represent: {scenario.represent}`"
 
 
 def _planner(scenario: Scenario) -> Iterator[Finding]:

@@ -16,6 +16,8 @@ NEEDS = {
         *("gpu", "gpus", "scale_up_domain_gpus", "nodes", "nic", "nics"),
         *("other_idle_w", "other_busy_w", "rated_w", "liquid_heat_frac"),
     ),
+    "cpu_rack": ("cpu", "cpus", "sandboxes", "idle_w", "busy_w", "rated_w", "liquid_heat_frac"),
+    "cpu": ("cores",),
     "gpu": (
         *("generation", "bf16_flops", "weight_formats", "kv_formats", "memory_bytes", "memory_bytes_per_s"),
         *("tdp_w", "idle_w", "cap_min_w", "power_active_w", "power_compute_w", "power_memory_w"),
@@ -52,6 +54,23 @@ def lacking(part: Part, role: str) -> str | None:
     if role == "optic" and part.has("power_w") and part.number("power_w") > 0 and not part.has("bytes_per_s"):
         unknown.append("bytes_per_s")
     return f"{part.kind} {part.name} cannot be simulated: nobody has published {', '.join(unknown)}" if unknown else None
+
+
+def cpu_rack_faults(rack: Part, catalog: Catalog) -> Iterator[str]:
+    """What keeps CPU racks of this part from being simulated."""
+    if unknown := lacking(rack, "cpu_rack"):
+        yield unknown
+        return
+    name = rack.text("cpu")
+    if name not in catalog.names("cpu"):
+        yield f"rack {rack.name} has the unknown cpu {name!r}{did_you_mean(name, catalog.names('cpu'))}"
+    elif said := lacking(catalog.part("cpu", name), "cpu"):
+        yield f"rack {rack.name}: {said}"
+    wrong = [key for key in ("cpus", "sandboxes") if not (rack.number(key).is_integer() and 1 <= rack.number(key) <= _MOST)]
+    if wrong:
+        yield f"rack {rack.name}: {', '.join(wrong)} must be whole numbers from 1 to {_MOST:,}"
+    if not 0 <= rack.number("idle_w") < rack.number("busy_w") <= rack.number("rated_w"):
+        yield f"rack {rack.name}: 0 <= idle_w < busy_w <= rated_w does not hold"
 
 
 def rack_faults(rack: Part, catalog: Catalog) -> Iterator[str]:

@@ -32,6 +32,7 @@ def scenario_references(data: dict[str, Any]) -> Iterator[Finding]:
         yield from _pools(data, sites)
         yield from _events(data, sites)
         yield from _jobs(data, sites)
+        yield from _tools(data, sites)
     yield from _tiers(data)
     yield from _file(data, ("workload", "trace"), or_folder=True)
     yield from _folder(data, ("workload", "clients"))
@@ -44,10 +45,16 @@ def topology_references(data: dict[str, Any], prefix: Path = ()) -> Iterator[Fin
     feeds: set[str] = set()
     for path, site in _items(data, (*prefix, "sites")):
         yield from _differ(data, (*path, "racks"))
+        yield from _differ(data, (*path, "cpu_racks"))
         yield from _differ(data, (*path, "cooling", "loops"))
         loops = _names(data, (*path, "cooling", "loops"))
-        for group_path, group in _items(data, (*path, "racks")):
-            yield from _known(group, "loop", group_path, loops, "loop")
+        for kind in ("racks", "cpu_racks"):
+            for group_path, group in _items(data, (*path, kind)):
+                yield from _known(group, "loop", group_path, loops, "loop")
+        taken = _names(data, (*path, "racks"))
+        for group_path, group in _items(data, (*path, "cpu_racks")):
+            if group.get("name") in taken:
+                yield (*group_path, "name"), f"the name {group['name']!r} is taken by a group of `racks`; names must differ"
         feed = get(site, ("feed", "name"))
         if isinstance(feed, str):
             if feed in feeds:
@@ -99,6 +106,16 @@ def _jobs(data: dict[str, Any], sites: list[tuple[Path, dict[str, Any]]]) -> Ite
     for path, pool in _items(data, ("serving", "pools")):
         if jobs and pool.get("name") == ALL_JOBS:
             yield (*path, "name"), f"{ALL_JOBS!r} is what policies call all jobs of a site; a pool needs another name"
+
+
+def _tools(data: dict[str, Any], sites: list[tuple[Path, dict[str, Any]]]) -> Iterator[Finding]:
+    """The CPU racks of the tools, at every site."""
+    racks = get(data, ("tools", "racks"))
+    for path, site in sites if isinstance(racks, str) else ():
+        names = _names(data, (*path, "cpu_racks"))
+        if racks not in names:
+            near = did_you_mean(racks, names)
+            yield ("tools", "racks"), f"site {site.get('name')} has no group {racks!r} among its cpu_racks{near}"
 
 
 def _tiers(data: dict[str, Any]) -> Iterator[Finding]:

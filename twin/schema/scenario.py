@@ -20,6 +20,7 @@ from twin.schema.quantities import (
     quantity_text,
 )
 from twin.schema.serving import Serving
+from twin.schema.tools import Tools
 from twin.schema.topology import Topology
 from twin.schema.workload import Tier, Workload
 from twin.units import UnitError, parse_quantity
@@ -161,6 +162,8 @@ class Scenario(Model):
     """Where sessions come from."""
     serving: Serving
     """Model, engine, pools."""
+    tools: Tools | None = None
+    """Where agents' tools run; without it every tool runs at once."""
     control: Control = Control()
     """Policy and actuators."""
     grid: Grid = Grid()

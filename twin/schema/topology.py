@@ -23,6 +23,7 @@ from twin.schema.quantities import (
 )
 
 RackName = Annotated[str, CatalogName("rack", marker="gpu")]
+CpuRackName = Annotated[str, CatalogName("rack", "CPU rack", "sandboxes")]
 SwitchName = Annotated[str, CatalogName("switch", marker="ports")]
 OpticName = Annotated[str, CatalogName("optic")]
 CduName = Annotated[str, CatalogName("cooling", "CDU", "rated_heat_w")]
@@ -51,6 +52,19 @@ class RackGroup(Model):
     """Name of the group, which serving pools refer to."""
     rack: RackName
     """Rack of the catalogue (`twin catalog rack`)."""
+    count: Count
+    """How many racks."""
+    loop: Name | None = None
+    """The cooling loop that takes their liquid heat; air-cooled racks have none."""
+
+
+class CpuRackGroup(Model):
+    """Identical racks of CPUs without GPUs, for the sandboxes of tools."""
+
+    name: Name
+    """Name of the group, which the scenario's tools refer to."""
+    rack: CpuRackName
+    """CPU rack of the catalogue."""
     count: Count
     """How many racks."""
     loop: Name | None = None
@@ -182,6 +196,8 @@ class Site(Model):
     """The utility's connection."""
     racks: tuple[RackGroup, ...] = Field(min_length=1)
     """Groups of identical racks."""
+    cpu_racks: tuple[CpuRackGroup, ...] = ()
+    """Groups of CPU racks."""
     fabric: Fabric
     """Scale-out network."""
     cooling: Cooling

@@ -224,6 +224,9 @@ class Objectives(Model):
     """Mean time per output token after the first."""
     completion: PositiveTime | None = None
     """Arrival to last token of a call."""
+    task: PositiveTime | None = None
+    """From a session's first call to the end of its last, for sessions that bring no deadline of their own. Judged by session,
+    not by request."""
 
 
 class Price(Model):
@@ -244,5 +247,7 @@ class Tier(Model):
     """Service objectives."""
     price: Price | None = None
     """Price list, where revenue is asked for."""
+    patience: PositiveTime | None = None
+    """How long a person waits for the first token of an answer before leaving the session; without it, for ever."""
     curtailment: Literal["slow", "defer"] = "slow"
     """The most that a policy may do to this tier: slow it down with the pools it shares, or defer its new calls as well."""

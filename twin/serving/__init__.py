@@ -8,12 +8,14 @@ from twin.serving.job_queue import JobQueue
 from twin.serving.job_spec import CheckpointRule, GpuTime, JobProgress, JobSpec, JobStep, JobSteps
 from twin.serving.jump import Jump, clock_under_cap
 from twin.serving.kv_tier import KvTier, KvTierSpec
+from twin.serving.level import Level
 from twin.serving.losses import TimeSplit
 from twin.serving.planner import Move, Split, SplitPlanner
 from twin.serving.pool_load import DecodeLoad, PrefillLoad, decode_load, prefill_load
 from twin.serving.prefix_tree import ContextPath
 from twin.serving.request import Request
 from twin.serving.router import ROUTERS, Router, least_loaded, router
+from twin.serving.sandbox_pool import SandboxPool, ToolRun
 from twin.serving.worker import FINISHED, PREFILLED, RESERVED, Worker
 from twin.serving.worker_spec import Progress, Role, WorkerSpec
 
@@ -42,16 +44,19 @@ __all__ = [
     "Jump",
     "KvTier",
     "KvTierSpec",
+    "Level",
     "Move",
     "PrefillLoad",
     "Progress",
     "Request",
     "Role",
     "Router",
+    "SandboxPool",
     "SpareDomain",
     "Split",
     "SplitPlanner",
     "TimeSplit",
+    "ToolRun",
     "Worker",
     "WorkerSpec",
     "clock_under_cap",
