@@ -8,6 +8,7 @@ from twin.serving.losses import TimeSplit
 from twin.serving.planner import Move, Split, SplitPlanner
 from twin.serving.pool_load import DecodeLoad, PrefillLoad, decode_load, prefill_load
 from twin.serving.prefix_tree import ContextPath
+from twin.serving.queue_order import QueueSpec
 from twin.serving.request import Request
 from twin.serving.router import ROUTERS, Router, least_loaded, router
 from twin.serving.worker import FINISHED, PREFILLED, RESERVED, Worker
@@ -28,6 +29,7 @@ __all__ = [
     "Move",
     "PrefillLoad",
     "Progress",
+    "QueueSpec",
     "Request",
     "Role",
     "Router",
