@@ -114,6 +114,19 @@ def _sections(plots: Plots) -> Iterator[tuple[str, list[Drawing]]]:
             _drawing("tpot", f"Time per output token {promise}", 2.9, partial(plots.latency, measure="tpot_s")),
         ],
     )
+    tiers = [
+        _drawing(
+            "attainment",
+            "Share of each tier's requests and tasks that met each objective; below, of requests that met all of theirs.",
+            1.2 + 0.2 * 5 * max(len(plots._tiers), 2),
+            plots.attainment,
+        )
+    ]
+    if "revenue_by_tier" in plots._summary["economics"]:
+        paying = len(plots._summary["economics"]["revenue_by_tier"])
+        said = "Revenue by tier and by what was paid for; left of 0, what was given back for broken promises."
+        tiers.append(_drawing("revenue", said, 1.3 + 0.34 * paying, plots.revenue))
+    yield "Tiers", tiers
     said = "GPU time of each pool: what the work done takes at the speed of light (every efficiency 1), and what was lost where."
     pools = len(plots._summary["hardware"]["pools"])
     yield "Speed of light", [_drawing("light", said, 1.3 + 0.34 * (pools + (pools > 1)), plots.light)]

@@ -51,6 +51,8 @@ LIGHT = (
     ("drafts", "drafts", "#b75a9b"),
     ("idle", "idle", "#d9dee4"),
 )
+#: What customers pay for, and what they are given back: input, cached input, output, credits.
+PAID = ("#2f6db3", "#7fb0e0", "#2ba39a", "#c8352b")
 STORAGE = "#5a3f8f"
 #: Colours of events by who caused them.
 GROUPS = {"grid": TARGET, "command": "#5b5bb5", "report": "#8a7a2b", "plant": "#cf7a3a", "serving": "#2f8f83", "other": MUTED}

@@ -18,7 +18,7 @@ from twin.workload import Session
 class Door(Protocol):
     """A site's serving side, as far as sessions go."""
 
-    def can_serve(self, request: Request) -> bool: ...
+    def refusal(self, request: Request, first: bool) -> str | None: ...
 
     def accept(self, request: Request) -> None: ...
 
@@ -139,12 +139,13 @@ class SessionRunner:
         if run.refused:
             return
         request = self._request(run, index, arrival_s)
-        if self._door.can_serve(request):
+        reason = self._door.refusal(request, first=run.calls_made == 1)
+        if reason is None:
             self.accepted += 1
             run.under_way += 1
             self._door.accept(request)
         else:
-            self._reject(request, run)
+            self._reject(request, run, reason)
 
     def _request(self, run: SessionRun, index: int, arrival_s: float) -> Request:
         """The call as a request that has arrived, counted with its session."""
@@ -169,6 +170,7 @@ class SessionRunner:
             call.input_tokens,
             call.output_tokens,
             tier=session.tier,
+            tenant=session.tenant,
             shared_prefix_tokens=content.shared_tokens,
             path=content.path,
             forks=content.forks,
@@ -204,10 +206,10 @@ class SessionRunner:
             self._write_session(run, finish_s, "completed")
             self._ended()
 
-    def _reject(self, request: Request, run: SessionRun) -> None:
-        """No instance can hold the call: refused before acceptance. Calls of its session that run are finished, none follows."""
+    def _reject(self, request: Request, run: SessionRun, reason: str) -> None:
+        """The call is refused before acceptance. Calls of its session that run are finished, none follows."""
         self.rejected += 1
-        self._write(request, "rejected", 0, 0.0)
+        self._write(request, "rejected", 0, 0.0, reason)
         self._door.forget(request.path)
         run.refused = True
         self._end_refused(run)
@@ -238,7 +240,7 @@ class SessionRunner:
             if run.calls_made:
                 self._write_session(run, None, "rejected" if run.refused else "in_flight")
 
-    def _write(self, request: Request, outcome: str, output_tokens: int, energy_j: float) -> None:
+    def _write(self, request: Request, outcome: str, output_tokens: int, energy_j: float, reason: str | None = None) -> None:
         arrival_s, first_s, finish_s = request.arrival_s, request.first_token_s, request.finish_s
         session: Session = request.session.session
         done = finish_s is not None and first_s is not None
@@ -266,6 +268,8 @@ class SessionRunner:
                 energy_j,
                 request.preemptions,
                 request.lower_tokens,
+                request.tenant or None,
+                reason,
             )
         )
 

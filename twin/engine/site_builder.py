@@ -9,6 +9,7 @@ import numpy as np
 from twin.catalog import Catalog
 from twin.engine.clock import Clock
 from twin.engine.dispatcher import Dispatcher
+from twin.engine.doorkeeper import queue_spec
 from twin.engine.fabric_builder import build_network
 from twin.engine.placement import place
 from twin.engine.plant_builder import plant_spec, weather
@@ -25,13 +26,20 @@ from twin.schema.instances import instance_of, rack_of
 from twin.schema.scenario import Scenario
 from twin.schema.serving import Pool
 from twin.schema.topology import Site
-from twin.serving import KvTier, KvTierSpec, Worker, WorkerSpec, router
+from twin.serving import Admission, KvTier, KvTierSpec, Worker, WorkerSpec, router
 
 
 def build_site(
-    scenario: Scenario, site: Site, catalog: Catalog, clock: Clock, ids: Iterator[int], output: RunDirectory
+    scenario: Scenario,
+    site: Site,
+    catalog: Catalog,
+    clock: Clock,
+    ids: Iterator[int],
+    output: RunDirectory,
+    admission: Admission | None,
 ) -> SiteRuntime:
-    """Everything of `site`, ready to run. Raises InputError or UnknownValueError for what cannot be built."""
+    """Everything of `site`, ready to run; `admission` are the limits of the whole factory. Raises InputError or UnknownValueError
+    for what cannot be built."""
     serving = scenario.serving
     pools = [pool for pool in serving.pools if pool.site in (None, site.name)]
     if not pools:
@@ -42,7 +50,7 @@ def build_site(
     network, fabric_w = build_network(site, pools, places, catalog, represent)
     token_bytes = shape.kv_bytes_per_token(serving.precision.kv)
     storage, swap = _storage(scenario, token_bytes), serving.preemption == "swap"
-    dispatcher = Dispatcher(clock, network, router(serving.router), token_bytes)
+    dispatcher = Dispatcher(clock, network, router(serving.router), token_bytes, site.name, admission)
     runtimes: list[PoolRuntime] = []
     stations: list[Station] = []
     for pool in pools:
@@ -120,6 +128,7 @@ def worker_spec(name: str, scenario: Scenario, pool: Pool, site: Site, catalog: 
         swap=serving.preemption == "swap",
         block_tokens=serving.kv_cache.block_tokens,
         seed=scenario.seed,
+        queue=queue_spec(scenario),
     )
 
 

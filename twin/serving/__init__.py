@@ -1,5 +1,6 @@
 """Engine instances and how calls reach them."""
 
+from twin.serving.admission import Admission, Limits, TokenBucket
 from twin.serving.closed_loop import ClosedLoop
 from twin.serving.homes import Homes
 from twin.serving.jump import Jump, clock_under_cap
@@ -19,6 +20,7 @@ __all__ = [
     "PREFILLED",
     "RESERVED",
     "ROUTERS",
+    "Admission",
     "ClosedLoop",
     "ContextPath",
     "DecodeLoad",
@@ -26,6 +28,7 @@ __all__ = [
     "Jump",
     "KvTier",
     "KvTierSpec",
+    "Limits",
     "Move",
     "PrefillLoad",
     "Progress",
@@ -36,6 +39,7 @@ __all__ = [
     "Split",
     "SplitPlanner",
     "TimeSplit",
+    "TokenBucket",
     "Worker",
     "WorkerSpec",
     "clock_under_cap",

@@ -16,8 +16,8 @@ class PromptQueue:
     """Prompts to compute, prompts from elsewhere that wait for room, and preempted sequences, which go first.
 
     `backlog_s` is about how long the prompts take that are not computed yet, those begun included; `context_tokens` the contexts
-    of all that wait, those from elsewhere until they have arrived. `fair` is the line of those who wait where it is one between tenants: it hears what
-    they are served.
+    of all that wait, those from elsewhere until they have arrived. `fair` is the line of those who wait where it is one between
+    tenants: it hears what they are served.
     """
 
     __slots__ = ("_line", "_spec", "_waited_from", "backlog_s", "context_tokens", "fair", "waiting")

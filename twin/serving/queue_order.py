@@ -34,6 +34,9 @@ class QueueSpec:
     tenant_weights: tuple[tuple[str, float], ...] = ()
 
 
+#: As they come.
+FIFO = QueueSpec()
+
 #: A request's place in a queue, the smallest first; `request.queued_s` is when it came.
 QueueOrder = Callable[[Request, QueueSpec], float]
 

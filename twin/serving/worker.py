@@ -94,6 +94,12 @@ class Worker:
         contexts = self.batch.context_tokens + (self.queue.context_tokens if self.role == "decode" else 0)
         return self.queue.backlog_s + USUAL_ANSWER_TOKENS * self.spec.cost.attention_memory_s * contexts
 
+    def wait_s(self, now_s: float) -> float:
+        """About how long one more prompt would wait: what there is to compute, or where room is short, what the next one has
+        waited for it already."""
+        waiting = self.queue.waiting
+        return max(self.queue.backlog_s, now_s - waiting[0].queued_s if waiting else 0.0)
+
     def submit(self, request: Request, now_s: float) -> None:
         """Queue a prompt. With `kv_elsewhere` set, the prompt's KV is on another instance and only room for it is asked:
         RESERVED in the outbox grants it, and `join` follows when the transfer is done."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from twin.performance import GpuPower, StepCost
-from twin.serving.queue_order import QueueSpec
+from twin.serving.queue_order import FIFO, QueueSpec
 
 #: `aggregated` does both phases, `prefill` hands the KV on to a `decode` instance.
 Role = Literal["aggregated", "prefill", "decode"]
@@ -40,7 +40,7 @@ class WorkerSpec:
     swap: bool = False
     block_tokens: int = 1
     seed: int = 0
-    queue: QueueSpec = QueueSpec()
+    queue: QueueSpec = FIFO
 
 
 class Progress(NamedTuple):
