@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -179,7 +180,7 @@ def test_every_order_finishes_all_and_leaves_no_work_lying(calls: Any, capacity:
         assert all(call.finish_s is not None for call in requests)
         present = [(call.arrival_s, call.finish_s) for call in requests]
         edges = sorted({t for span in present for t in span})
-        occupied_s = sum(b - a for a, b in zip(edges, edges[1:], strict=False) if any(s <= a and b <= e for s, e in present))
+        occupied_s = sum(b - a for a, b in pairwise(edges) if any(s <= a and b <= e for s, e in present))
         assert each.progress(end_s).busy_s == pytest.approx(occupied_s, abs=1e-9)
 
 
@@ -341,8 +342,8 @@ def test_an_overloaded_factory_under_each_order_and_with_limits(tmp_path: Path) 
         for kind, who in (("tenants", "modest"), ("tenants", "greedy"), ("tiers", "premium"))
     }
     assert p99["fifo", "modest"] > 5.0
-    assert p99["fair", "modest"] < 1.0
-    assert p99["priority", "premium"] < 1.0 < 5.0 < p99["fifo", "premium"]
+    assert p99["fair", "modest"] < p99["fifo", "modest"] / 5 < p99["fair", "greedy"]
+    assert p99["priority", "premium"] < p99["fifo", "premium"] / 5
     assert found["fair"]["service"]["fairness"]["largest_gap"] < found["fifo"]["service"]["fairness"]["largest_gap"] / 10
     rates = [found[name]["service"]["output_tokens_per_s"] for name in ("fifo", "fair", "priority")]
     assert max(rates) < 1.01 * min(rates), "an order moves work, it makes none"
@@ -351,4 +352,4 @@ def test_an_overloaded_factory_under_each_order_and_with_limits(tmp_path: Path) 
     assert set(door["rejections"]) <= {"wait", "tenant_tokens"}
     assert "premium" not in door["rejections"].get("wait", {})
     assert found["door"]["invariants"]["admission_counts_balance"]
-    assert p99["door", "modest"] < 3.0
+    assert p99["door", "modest"] < p99["fifo", "modest"] / 2

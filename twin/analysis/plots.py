@@ -24,7 +24,7 @@ from twin.units import format_si
 FINE_BINS, COARSE_BINS = 360, 60
 _LANES_MOST = 14
 _OTHER_LOOPS_MOST = 4
-_PROMISES = {"ttft_s": "TTFT", "tpot_s": "per token", "e2e_s": "call", "task_s": "task", "all": "all of a call"}
+_PROMISES = {"ttft_s": "TTFT", "tpot_s": "TPOT", "e2e_s": "call", "task_s": "task", "all": "all"}
 _PAID = {"input_usd": "input", "cached_input_usd": "cached input", "output_usd": "output", "credit_usd": "given back"}
 _LATENCY = {"ttft_s": "Time to first token", "tpot_s": "Time per output token"}
 
@@ -226,17 +226,19 @@ class Plots:
     def attainment(self, axes: Axes | None = None) -> Axes:
         """Share of each tier's requests and tasks that met each of its objectives, and of requests that met all."""
         axes = _axes(axes)
-        tiers = self._tiers
-        height = 0.8 / max(1, len(tiers))
-        for i, (name, tier) in enumerate(tiers.items()):
-            shares = [tier["attainment_frac"].get(key, tier["slo_attainment_frac"]) for key in _PROMISES]
-            for place, share in enumerate(shares):
-                if share is not None:
-                    y = -place - (i - (len(tiers) - 1) / 2) * height
-                    axes.barh(y, 100 * share, height * 0.9, color=style.tier_colour(i), linewidth=0)
-                    axes.text(101, y, f"{100 * share:.4g}", va="center", fontsize=8, color=style.MUTED)
+        shares = {name: {**tier["attainment_frac"], "all": tier["slo_attainment_frac"]} for name, tier in self._tiers.items()}
+        asked = [key for key in _PROMISES if any(share[key] is not None for share in shares.values())]
+        height = 0.8 / max(1, len(shares))
+        for i, (name, share) in enumerate(shares.items()):
+            for place, key in enumerate(asked):
+                if share[key] is not None:
+                    y = -place - (i - (len(shares) - 1) / 2) * height
+                    axes.barh(y, 100 * share[key], height * 0.9, color=style.tier_colour(i), linewidth=0)
+                    axes.text(101, y, f"{100 * share[key]:.4g}", va="center", fontsize=8, color=style.MUTED)
             axes.barh(0, 0, color=style.tier_colour(i), label=name)
-        axes.set_yticks([-place for place in range(len(_PROMISES))], list(_PROMISES.values()))
+        if not asked:
+            nothing_to_show(axes, "no request is judged yet")
+        axes.set_yticks([-place for place in range(len(asked))], [_PROMISES[key] for key in asked])
         self._by_tier(axes, "%")
         axes.set_xlim(0, 106)
         return axes

@@ -27,6 +27,9 @@ from twin.analysis.plots import Plots, lanes_of, sites_of
 from twin.analysis.story import clock, lead, spoken_detail, spoken_kind, story
 from twin.errors import InputError
 
+#: Left margins of figures whose rows have names, in inches.
+_LEFT_IN = {"actions": 2.2, "revenue": 1.2}
+
 #: Rows of the timeline; the rest stays in events.parquet, and the report says how many.
 TIMELINE_ROWS = 60
 
@@ -149,7 +152,7 @@ def _drawing(key: str, caption: str, height_in: float, draw: Callable[[Axes], Ax
         figure = Figure(figsize=(9.4, height_in))
         FigureCanvasSVG(figure)
         # Margins in inches, so that figures of any height line up under each other.
-        left, right, below, above = PLOT_AREA if key != "actions" else (2.2, *PLOT_AREA[1:])
+        left, right, below, above = (_LEFT_IN.get(key, PLOT_AREA[0]), *PLOT_AREA[1:])
         figure.subplots_adjust(left / 9.4, below / height_in, 1 - right / 9.4, 1 - above / height_in)
         draw(figure.add_subplot())
         text = io.StringIO()

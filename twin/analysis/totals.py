@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 class TierObjectives:
     """What a tier promises and costs; None where it promises or charges nothing. Prices are in USD per million tokens.
 
-    Input found in a cache costs as other input where it has no price. `credit_frac` of a call's price is given back where it broke
-    a promise. `task_s` is promised to sessions, the others to requests.
+    Input found in a cache costs as other input where it has no price. `credit_frac` of a call's price is given back where it
+    broke a promise. `task_s` is promised to sessions, the others to requests.
     """
 
     ttft_s: float | None = None

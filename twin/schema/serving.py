@@ -194,7 +194,7 @@ class Serving(Model):
     queue: QueueOrName = Queue()
     """Order in which requests wait for an instance: `fifo`, `priority` or `fair`, or keys and values."""
     admission: Admission = Admission()
-    """Which calls are refused before they are accepted."""
+    """Limits of tiers and tenants; without it, only what no memory holds is refused."""
 
     @model_validator(mode="after")
     def _swap_needs_host(self) -> Self:
