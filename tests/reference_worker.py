@@ -13,6 +13,9 @@ class Sequence:
     arrival_s: float
     input_tokens: int
     output_tokens: int
+    tier: str = ""
+    tenant: str = ""
+    preempted: bool = False
     generated: int = 0
     kv: float = 0
     todo: int = 0
@@ -38,6 +41,38 @@ class ReferenceWorker:
     energy_j: float = 0.0
     busy_s: float = 0.0
     steps: int = 0
+    #: Virtual token counter of each tenant, when each began to wait, and the last one that ceased to.
+    counters: dict[str, float] = field(default_factory=dict)
+    since: dict[str, int] = field(default_factory=dict)
+    last: str | None = None
+    comings: int = 0
+
+    def _come(self, waiting: list[Sequence], new: Sequence) -> None:
+        """A sequence arrives; a tenant that did not wait is lifted."""
+        tenants = {s.tenant for s in waiting if not s.preempted}
+        if new.tenant not in tenants:
+            floor = min(self.counters[t] for t in tenants) if tenants else self.counters.get(self.last, 0.0)
+            self.counters[new.tenant] = max(self.counters.get(new.tenant, 0.0), floor)
+            self.comings += 1
+            self.since[new.tenant] = self.comings
+        waiting.append(new)
+
+    def _lead(self, waiting: list[Sequence]) -> None:
+        """Bring the one that is next to the front; preempted ones stand there already."""
+        queue = self.spec.queue
+        if not waiting or waiting[0].preempted or queue.order == "fifo":
+            return
+        if queue.order == "priority":
+            best = min(waiting, key=lambda s: (s.arrival_s + queue.ageing_s * queue.tiers.index(s.tier), s.arrival_s, s.key))
+        else:
+            tenant = min((s.tenant for s in waiting), key=lambda t: (self.counters[t], self.since[t]))
+            best = next(s for s in waiting if s.tenant == tenant)
+        waiting.remove(best)
+        waiting.insert(0, best)
+
+    def _serve(self, sequence: Sequence, weighted_tokens: float) -> None:
+        weight = dict(self.spec.queue.tenant_weights).get(sequence.tenant, 1.0)
+        self.counters[sequence.tenant] = self.counters.get(sequence.tenant, 0.0) + weighted_tokens / weight
 
     def run(self) -> None:
         spec = self.spec
@@ -63,7 +98,7 @@ class ReferenceWorker:
                 cap = min(new_cap, spec.power.tdp_w) if new_cap is not None else cap
                 settled = None
             while todo and todo[0].arrival_s <= now:
-                waiting.append(todo.pop(0))
+                self._come(waiting, todo.pop(0))
             pinned = sum(s.kv for s in running) + sum(s.kv for s in prefilling)
             drafted = 1 + spec.cost.speculation.draft_tokens
             while running and pinned + len(running) * drafted > spec.kv_capacity_tokens + 1e-6:
@@ -72,12 +107,14 @@ class ReferenceWorker:
                 victim.kv = 0
                 victim.generated += victim.whole()
                 victim.preemptions += 1
+                victim.preempted = True
                 waiting.insert(0, victim)
                 membership += 1
             pieces: list[tuple[Sequence, int]] = []
             budget = spec.max_batched_tokens - (0 if spec.prefill_first else len(running) * drafted)
             share = max(1, budget // spec.cost.dp)
             hold = False
+            self._lead(waiting)
             fits = waiting and len(running) + len(prefilling) < spec.max_sequences
             fits = fits and (
                 pinned + waiting[0].input_tokens + waiting[0].generated + len(running) * drafted
@@ -98,6 +135,7 @@ class ReferenceWorker:
                 if index == len(prefilling):
                     if not waiting:
                         break
+                    self._lead(waiting)
                     head = waiting[0]
                     prompt = head.input_tokens + head.generated
                     if len(running) + len(prefilling) >= spec.max_sequences:
@@ -105,6 +143,11 @@ class ReferenceWorker:
                     if pinned + prompt + len(running) * drafted > spec.kv_capacity_tokens - spec.kv_capacity_tokens // 100:
                         break
                     waiting.pop(0)
+                    if not head.preempted:
+                        self._serve(head, spec.queue.input_weight * prompt)
+                        if all(s.tenant != head.tenant or s.preempted for s in waiting):
+                            self.last = head.tenant
+                    head.preempted = False
                     head.kv = prompt
                     head.todo = prompt
                     pinned += prompt
@@ -166,6 +209,7 @@ class ReferenceWorker:
             for s in decoding:
                 s.kv += (s.output_tokens - s.generated) / s.steps
                 s.step += 1
+                self._serve(s, spec.queue.output_weight * (s.output_tokens - s.generated) / s.steps)
                 s.energy_j += energy / tokens * drafted
                 if s.step == s.steps:
                     s.generated = s.output_tokens
@@ -179,6 +223,7 @@ class ReferenceWorker:
                     prefilling.remove(s)
                     membership += 1
                     s.generated += 1
+                    self._serve(s, spec.queue.output_weight)
                     s.first_token_s = s.first_token_s if s.first_token_s is not None else now
                     if s.generated >= s.output_tokens:
                         s.finish_s = now

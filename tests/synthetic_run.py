@@ -26,6 +26,7 @@ def request_row(
     outcome: str = "completed",
     input_tokens: int = 100,
     site: str = "main",
+    tenant: str | None = None,
 ) -> tuple[Any, ...]:
     """A row of the requests table with the latencies that follow from its times."""
     ttft_s = None if first_token_s is None else first_token_s - arrival_s
@@ -36,7 +37,8 @@ def request_row(
     # fmt: off
     return (
         request_id, request_id, None, 0, site, tier, arrival_s, first_token_s, first_token_s, finish_s, input_tokens, 0,
-        output_tokens, worker, worker, outcome, ttft_s, tpot_s, e2e_s, 1.0, 0, 0,
+        output_tokens, worker, worker, outcome, ttft_s, tpot_s, e2e_s, 1.0, 0, 0, tenant,
+        "memory" if outcome == "rejected" else None,
     )
     # fmt: on
 

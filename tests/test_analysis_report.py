@@ -97,7 +97,7 @@ def test_the_report_tells_the_event_and_shows_every_figure(busy: Path) -> None:
     ):
         assert title in text
     drawings = re.findall(r"<svg .*?</svg>", html, flags=re.DOTALL)
-    assert len(drawings) == 9
+    assert len(drawings) == 11
     for drawing in drawings:
         element = ET.fromstring(drawing)
         assert element.attrib["role"] == "img"

@@ -39,6 +39,7 @@ def test_every_request_is_accounted_for(summary: dict[str, Any]) -> None:
         "lost": 0,
         "represent": 2,
         "sampling_error_frac": None,  # no session of the small run has a token
+        "rejections": {"memory": {"chat": 1}},
     }
     assert summary["invariants"] == {"nothing_lost": True, "energy_balanced": True}
 
@@ -63,7 +64,10 @@ def test_promises_count_rejected_and_late_requests_as_broken(summary: dict[str, 
     assert tiers["chat"]["slo_attainment_frac"] == pytest.approx(3 / 5)  # of five, one slow to start and one rejected
     assert tiers["batch"]["slo_attainment_frac"] == pytest.approx(1 / 2)  # one in flight is late, one is not judged
     assert summary["service"]["slo_attainment_frac"] == pytest.approx(4 / 7)
-    assert tiers["batch"]["objectives"] == {"ttft_s": None, "tpot_s": None, "e2e_s": 30.0}
+    assert tiers["batch"]["objectives"] == {"ttft_s": None, "tpot_s": None, "e2e_s": 30.0, "task_s": None}
+    # Of batch, three finish, are late or are known; of chat, five are known to have kept their first token's time or not.
+    assert tiers["batch"]["attainment_frac"] == {"ttft_s": None, "tpot_s": None, "e2e_s": 0.5, "task_s": None}
+    assert tiers["chat"]["attainment_frac"] == {"ttft_s": 3 / 5, "tpot_s": 4 / 5, "e2e_s": None, "task_s": None}
 
 
 def test_quantiles_are_exact(summary: dict[str, Any]) -> None:
@@ -111,9 +115,12 @@ def test_energy_hardware_and_money(summary: dict[str, Any]) -> None:
     for pool in pools.values():
         assert pool["speed_of_light_frac"] + sum(pool["lost_frac"].values()) == pytest.approx(1.0)
     chat_usd = (44 * 10 + 400 * 1) * 1e-6 * 2
-    assert summary["economics"] == pytest.approx(
-        {"revenue_usd": chat_usd, "energy_cost_usd": 1.0, "usd_per_million_output_tokens": 1e6 / 240}
-    )
+    money = summary["economics"]
+    by_tier, by_kind = money.pop("revenue_by_tier"), money.pop("revenue_by_kind")
+    assert money == pytest.approx({"revenue_usd": chat_usd, "energy_cost_usd": 1.0, "usd_per_million_output_tokens": 1e6 / 240})
+    kinds = {"input_usd": 400e-6 * 2, "cached_input_usd": 0.0, "output_usd": 440e-6 * 2, "credit_usd": 0.0}
+    assert by_kind == pytest.approx(kinds)
+    assert by_tier == {"chat": pytest.approx({"revenue_usd": chat_usd, **kinds})}
 
 
 def test_sites_add_up(tmp_path: Path) -> None:

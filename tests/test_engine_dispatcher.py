@@ -77,11 +77,11 @@ def test_wherever_the_horizon_finds_it_a_request_is_held_once(when: float) -> No
     assert (holder.name if holder else None) == {0.5: "p-0", 1.2: None, 1.55: "d-0"}[when]
 
 
-def test_can_serve_asks_both_phases() -> None:
+def test_a_call_is_refused_that_either_phase_cannot_hold() -> None:
     site = Site(worker("p-0", "prefill"), worker("d-0", "decode", kv_capacity_tokens=5_000))
-    assert site.door.can_serve(request(0, 4_000, 100))
-    assert not site.door.can_serve(request(1, 4_000, 2_000))  # decode has no room for both
-    assert not site.door.can_serve(request(2, 150_000, 1))
+    assert site.door.refusal(request(0, 4_000, 100), True) is None
+    assert site.door.refusal(request(1, 4_000, 2_000), True) == "memory"  # decode has no room for both
+    assert site.door.refusal(request(2, 150_000, 1), True) == "memory"
 
 
 # --- hold and release ----------------------------------------------------------------------------------------------------

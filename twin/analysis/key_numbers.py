@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,9 @@ class Table:
 
 
 _NONE = "–"
+
+#: Tenants in a table; the others are in summary.json.
+_MOST_TENANTS = 12
 
 #: Causes of lost GPU time in words, in the order in which they are told.
 LOST = {
@@ -57,14 +61,18 @@ def key_numbers(summary: dict[str, Any]) -> list[Table]:
         tables.append(_events(summary))
     if "jobs" in summary:
         tables.append(_jobs(summary["jobs"]))
+    tables += _who(summary)
     if summary["economics"]:
         said = {
             "revenue_usd": "Revenue",
             "energy_cost_usd": "Energy cost",
             "usd_per_million_output_tokens": "Energy cost per million output tokens",
         }
-        rows = tuple((said.get(key, key), _money(value)) for key, value in summary["economics"].items())
+        money = summary["economics"]
+        rows = tuple((said.get(key, key), _money(value)) for key, value in money.items() if not isinstance(value, dict))
         tables.append(Table("Money", ("", "USD"), rows))
+        if "revenue_by_tier" in money:
+            tables.append(_revenue(money))
     return tables
 
 
@@ -160,6 +168,44 @@ def _requests(summary: dict[str, Any]) -> Table:
         ("Output tokens per joule", _fixed(energy["output_tokens_per_j"], 4)),
     ]
     return Table("Requests and hardware", ("", ""), tuple(rows))
+
+
+def _who(summary: dict[str, Any]) -> Iterator[Table]:
+    """What each promise came to by tier, who was refused and why, and what each tenant got."""
+    service, rejections = summary["service"], summary["requests"]["rejections"]
+    tiers = service["tiers"]
+    promises = ("ttft_s", "TTFT"), ("tpot_s", "per token"), ("e2e_s", "call"), ("task_s", "task")
+    rows = tuple((name, *(_percent(tier["attainment_frac"][key]) for key, _ in promises)) for name, tier in tiers.items())
+    yield Table("Promises kept, each alone", ("", *(spoken for _, spoken in promises)), rows)
+    if rejections:
+        rows = tuple(
+            (reason.replace("_", " "), *(f"{counts.get(tier, 0):,}" for tier in tiers)) for reason, counts in rejections.items()
+        )
+        yield Table("Calls rejected", ("", *tiers), rows)
+    if "tenants" in service:
+        tenants = sorted(service["tenants"].items(), key=lambda item: -item[1]["output_tokens_per_s"])
+        rows = tuple(
+            (
+                name,
+                f"{tenant['requests']:,}",
+                _count(tenant["output_tokens_per_s"]),
+                _seconds(tenant["ttft_s"]["p50"]),
+                _seconds(tenant["ttft_s"]["p99"]),
+            )
+            for name, tenant in tenants[:_MOST_TENANTS]
+        )
+        left = f", {_MOST_TENANTS} of {len(tenants)}" if len(tenants) > _MOST_TENANTS else ""
+        yield Table(f"Service by tenant{left}", ("", "requests", "output, tok/s", "TTFT p50", "p99"), rows)
+
+
+def _revenue(money: dict[str, Any]) -> Table:
+    """Revenue by tier and by what was paid for; the last row is their sum."""
+    kinds = ("input_usd", "input"), ("cached_input_usd", "cached input"), ("output_usd", "output"), ("credit_usd", "credits")
+    tiers = list(money["revenue_by_tier"].items())
+    if len(tiers) != 1:
+        tiers.append(("all", {**money["revenue_by_kind"], "revenue_usd": money["revenue_usd"]}))
+    rows = tuple((name, *(_money(tier[key]) for key, _ in kinds), _money(tier["revenue_usd"])) for name, tier in tiers)
+    return Table("Revenue by tier, USD", ("", *(spoken for _, spoken in kinds), "in all"), rows)
 
 
 def _light(summary: dict[str, Any]) -> Table:

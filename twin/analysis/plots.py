@@ -25,6 +25,8 @@ from twin.units import format_si
 FINE_BINS, COARSE_BINS = 360, 60
 _LANES_MOST = 14
 _OTHER_LOOPS_MOST = 4
+_PROMISES = {"ttft_s": "TTFT", "tpot_s": "TPOT", "e2e_s": "call", "task_s": "task", "all": "all"}
+_PAID = {"input_usd": "input", "cached_input_usd": "cached input", "output_usd": "output", "credit_usd": "given back"}
 _LATENCY = {"ttft_s": "Time to first token", "tpot_s": "Time per output token"}
 
 
@@ -221,6 +223,51 @@ class Plots:
             ncols=9, loc="lower left", bbox_to_anchor=(-0.06, 1.0), frameon=False, fontsize=8, handlelength=0.8, columnspacing=1.0
         )
         return axes
+
+    def attainment(self, axes: Axes | None = None) -> Axes:
+        """Share of each tier's requests and tasks that met each of its objectives, and of requests that met all."""
+        axes = _axes(axes)
+        shares = {name: {**tier["attainment_frac"], "all": tier["slo_attainment_frac"]} for name, tier in self._tiers.items()}
+        asked = [key for key in _PROMISES if any(share[key] is not None for share in shares.values())]
+        height = 0.8 / max(1, len(shares))
+        for i, (name, share) in enumerate(shares.items()):
+            for place, key in enumerate(asked):
+                if share[key] is not None:
+                    y = -place - (i - (len(shares) - 1) / 2) * height
+                    axes.barh(y, 100 * share[key], height * 0.9, color=style.tier_colour(i), linewidth=0)
+                    axes.text(101, y, f"{100 * share[key]:.4g}", va="center", fontsize=8, color=style.MUTED)
+            axes.barh(0, 0, color=style.tier_colour(i), label=name)
+        if not asked:
+            nothing_to_show(axes, "no request is judged yet")
+        axes.set_yticks([-place for place in range(len(asked))], [_PROMISES[key] for key in asked])
+        self._by_tier(axes, "%")
+        axes.set_xlim(0, 106)
+        return axes
+
+    def revenue(self, axes: Axes | None = None) -> Axes:
+        """Revenue of each tier by what was paid for; what was given back stands left of 0."""
+        axes = _axes(axes)
+        tiers = self._summary["economics"].get("revenue_by_tier", {})
+        if not tiers:
+            nothing_to_show(axes, "no tier has a price")
+        for i, (key, label) in enumerate(_PAID.items()):
+            for place, tier in enumerate(tiers.values()):
+                before = sum(tier[other] for other in list(_PAID)[:i]) if tier[key] >= 0 else 0.0
+                axes.barh(-place, tier[key], 0.62, before, color=style.PAID[i], linewidth=0, label=label if not place else None)
+        for place, tier in enumerate(tiers.values()):
+            at = sum(max(tier[key], 0.0) for key in _PAID)
+            axes.annotate(
+                f"{tier['revenue_usd']:,.4g}", (at, -place), (4, 0), textcoords="offset points", va="center", fontsize=8.5
+            )
+        axes.set_yticks([-place for place in range(len(tiers))], list(tiers))
+        self._by_tier(axes, "USD")
+        return axes
+
+    @staticmethod
+    def _by_tier(axes: Axes, unit: str) -> None:
+        axes.grid(visible=False)
+        axes.set_xlabel(unit)
+        axes.legend(ncols=9, loc="lower left", bbox_to_anchor=(-0.06, 1.0), frameon=False, fontsize=8, handlelength=0.8)
 
     def pue(self, axes: Axes | None = None, site: str | None = None) -> Axes:
         """Power usage effectiveness of a site over time: everything it consumes over its IT power."""

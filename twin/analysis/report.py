@@ -27,6 +27,9 @@ from twin.analysis.plots import Plots, lanes_of, sites_of
 from twin.analysis.story import clock, lead, spoken_detail, spoken_kind, story
 from twin.errors import InputError
 
+#: Left margins of figures whose rows have names, in inches.
+_LEFT_IN = {"actions": 2.2, "revenue": 1.2}
+
 #: Rows of the timeline; the rest stays in events.parquet, and the report says how many.
 TIMELINE_ROWS = 60
 
@@ -114,6 +117,19 @@ def _sections(plots: Plots) -> Iterator[tuple[str, list[Drawing]]]:
             _drawing("tpot", f"Time per output token {promise}", 2.9, partial(plots.latency, measure="tpot_s")),
         ],
     )
+    tiers = [
+        _drawing(
+            "attainment",
+            "Share of each tier's requests and tasks that met each objective; below, of requests that met all of theirs.",
+            1.2 + 0.2 * 5 * max(len(plots._tiers), 2),
+            plots.attainment,
+        )
+    ]
+    if "revenue_by_tier" in plots._summary["economics"]:
+        paying = len(plots._summary["economics"]["revenue_by_tier"])
+        said = "Revenue by tier and by what was paid for; left of 0, what was given back for broken promises."
+        tiers.append(_drawing("revenue", said, 1.3 + 0.34 * paying, plots.revenue))
+    yield "Tiers", tiers
     said = "GPU time of each pool: what the work done takes at the speed of light (every efficiency 1), and what was lost where."
     pools = len(plots._summary["hardware"]["pools"])
     yield "Speed of light", [_drawing("light", said, 1.3 + 0.34 * (pools + (pools > 1)), plots.light)]
@@ -140,7 +156,7 @@ def _drawing(key: str, caption: str, height_in: float, draw: Callable[[Axes], Ax
         figure = Figure(figsize=(9.4, height_in))
         FigureCanvasSVG(figure)
         # Margins in inches, so that figures of any height line up under each other.
-        left, right, below, above = PLOT_AREA if key != "actions" else (2.2, *PLOT_AREA[1:])
+        left, right, below, above = (_LEFT_IN.get(key, PLOT_AREA[0]), *PLOT_AREA[1:])
         figure.subplots_adjust(left / 9.4, below / height_in, 1 - right / 9.4, 1 - above / height_in)
         draw(figure.add_subplot())
         text = io.StringIO()

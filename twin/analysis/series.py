@@ -110,8 +110,8 @@ class RequestSeries:
         last_s = np.where(np.isnan(self._finish_s[rows]), self._horizon_s, self._finish_s[rows])
         at_once = last_s - first_s < _INSTANT_S
         rate = np.where(at_once, 0.0, tokens / np.where(at_once, 1.0, last_s - first_s))
-        begun = _ramp(first_s, rate, edges)
-        ended = _ramp(last_s, rate, edges)
+        begun = ramp(first_s, rate, edges)
+        ended = ramp(last_s, rate, edges)
         sudden = np.bincount(_bin_of(first_s[at_once], edges), tokens[at_once], minlength=len(edges) - 1)
         return np.maximum(np.diff(begun - ended) + sudden, 0.0) / np.diff(edges)
 
@@ -133,7 +133,7 @@ class RequestSeries:
         return result
 
 
-def _ramp(start_s: np.ndarray, rate: np.ndarray, edges: np.ndarray) -> np.ndarray:
+def ramp(start_s: np.ndarray, rate: np.ndarray, edges: np.ndarray) -> np.ndarray:
     """sum of rate x max(0, edge - start) at each edge."""
     order = np.argsort(start_s, kind="stable")
     start_s, rate = start_s[order], rate[order]

@@ -35,27 +35,39 @@ class Requests:
         self.input_tokens = table.integers("input_tokens")
         self.cached_tokens = table.integers("cached_tokens")
         self.lower_cached_tokens = table.integers("lower_cached_tokens")
+        self.tenant: Names = table.names("tenant")
+        self.reason: Names = table.names("reason")
+        self.first_token_s = table.numbers("first_token_s")
         self.latency = {name: table.numbers(name) for name in LATENCIES}
         self.finished = self.outcome.are(*FINISHED)
-        late = self._late(objectives, horizon_s)
+        self._horizon_s = horizon_s
+        late = np.zeros(len(self.arrival_s), bool)
+        for name, objective in objectives.items():
+            for measure in LATENCIES:
+                late |= self.of_tier(name) & self._late(measure, getattr(objective, measure))
         self.met = self.finished & ~late
         self.judged = self.finished | self.outcome.are("rejected") | (self.outcome.are("in_flight") & late)
 
-    def _late(self, objectives: Mapping[str, TierObjectives], horizon_s: float) -> np.ndarray:
-        """Requests that have broken an objective by the horizon. A wait that goes on counts from arrival to the horizon."""
-        late = np.zeros(len(self.arrival_s), bool)
-        waiting_s = horizon_s - self.arrival_s
-        for name, objective in objectives.items():
-            of_tier = self.tier.are(name)
-            for measure, goes_on in (("ttft_s", True), ("tpot_s", False), ("e2e_s", True)):
-                bound = getattr(objective, measure)
-                if bound is None:
-                    continue
-                value = self.latency[measure]
-                if goes_on:
-                    value = np.where(np.isnan(value), waiting_s, value)
-                late |= of_tier & (value > bound)
-        return late
+    def _late(self, measure: str, bound: float | None) -> np.ndarray:
+        """Requests later than `bound` by the horizon. A wait that goes on counts from arrival to the horizon."""
+        value = self.latency[measure]
+        if bound is None:
+            return np.zeros(len(value), bool)
+        if measure != "tpot_s":
+            value = np.where(np.isnan(value), self._horizon_s - self.arrival_s, value)
+        return value > bound
+
+    def attainment_by_objective(self, name: str, objectives: TierObjectives) -> dict[str, float | None]:
+        """Share of a tier's requests that met each objective alone, of those of which it is known: they have the latency, were
+        rejected (broken) or are late already. None where there is no such objective or nothing is known."""
+        found: dict[str, float | None] = {}
+        mask, rejected = self.of_tier(name), self.outcome.are("rejected")
+        for measure in LATENCIES:
+            bound = getattr(objectives, measure)
+            late = self._late(measure, bound) | rejected
+            known = int(np.count_nonzero(mask & (self.finished | ~np.isnan(self.latency[measure]) | late)))
+            found[measure] = None if bound is None or not known else 1 - int(np.count_nonzero(mask & late)) / known
+        return found
 
     def of_tier(self, name: str) -> np.ndarray:
         """Mask of a tier's requests."""
@@ -69,6 +81,20 @@ class Requests:
     def good_tokens(self, mask: np.ndarray) -> int:
         """Goodput: output tokens of requests of `mask` that met every objective."""
         return int(self.output_tokens[self.met & mask].sum())
+
+
+def task_attainment_frac(run_dir: Path, tier: str, bound_s: float | None, horizon_s: float) -> float | None:
+    """Share of a tier's sessions whose task ended within `bound_s` of its first call, of those judged: finished, rejected, or
+    late already at the horizon. None without a bound or without any."""
+    if bound_s is None:
+        return None
+    table = TableColumns(run_dir, "sessions")
+    mask, outcome = table.names("tier").are(tier), table.names("outcome")
+    start_s, finish_s = table.numbers("start_s"), table.numbers("finish_s")
+    finished = outcome.are(*FINISHED)
+    late = np.where(np.isnan(finish_s), horizon_s, finish_s) - start_s > bound_s
+    judged = int(np.count_nonzero(mask & (finished | ~outcome.are("in_flight") | late)))
+    return int(np.count_nonzero(mask & finished & ~late)) / judged if judged else None
 
 
 def distribution(values: np.ndarray) -> dict[str, float | None]:

@@ -53,6 +53,8 @@ LIGHT = (
 )
 #: What GPUs are used for: label, colour.
 GPU_USES = (("serving", "#2f6db3"), ("jobs", "#d9792b"))
+#: What customers pay for, and what they are given back: input, cached input, output, credits.
+PAID = ("#2f6db3", "#7fb0e0", "#2ba39a", "#c8352b")
 STORAGE = "#5a3f8f"
 #: Colours of events by who caused them.
 GROUPS = {

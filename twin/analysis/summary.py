@@ -16,10 +16,12 @@ import numpy as np
 
 from twin.analysis.columns import TableColumns
 from twin.analysis.curtailment import curtailment
+from twin.analysis.fairness import BINS, backlogged, fairness, service_of
 from twin.analysis.hardware import hardware
 from twin.analysis.jobs import jobs
+from twin.analysis.money import revenue
 from twin.analysis.peak import peak
-from twin.analysis.service import LATENCIES, Requests, distribution
+from twin.analysis.service import LATENCIES, Requests, distribution, task_attainment_frac
 from twin.analysis.totals import RunTotals, SiteEnergy
 from twin.recording import SUMMARY_VERSION, tables
 
@@ -36,7 +38,7 @@ def summarise(run_dir: Path, totals: RunTotals) -> dict[str, Any]:
         "seed": totals.seed,
         "horizon_s": totals.horizon_s,
         "requests": counts,
-        "service": _service(requests, totals),
+        "service": _service(run_dir, requests, totals),
         "energy": _energy(run_dir, totals),
         "hardware": hardware(totals),
         "curtailment": curtailment(run_dir, totals.events, requests, list(totals.tiers), totals.horizon_s),
@@ -52,7 +54,13 @@ def _counts(run_dir: Path, requests: Requests, totals: RunTotals) -> dict[str, A
     counts = {outcome: int(np.count_nonzero(requests.outcome.are(outcome))) for outcome in tables.OUTCOMES}
     lost = totals.requests_arrived - sum(counts.values())
     represent = {"represent": totals.represent, "sampling_error_frac": sampling_error_frac(run_dir, totals.represent)}
-    return {"total": totals.requests_arrived, **counts, "lost": lost, **represent}
+    reasons = {name: requests.reason.are(name) for name in tables.REFUSALS}
+    rejections = {
+        name: {tier: n for tier in totals.tiers if (n := int(np.count_nonzero(mask & requests.of_tier(tier))))}
+        for name, mask in reasons.items()
+        if mask.any()
+    }
+    return {"total": totals.requests_arrived, **counts, "lost": lost, **represent, "rejections": rejections}
 
 
 def sampling_error_frac(run_dir: Path, represent: int) -> float | None:
@@ -68,7 +76,7 @@ def sampling_error_frac(run_dir: Path, represent: int) -> float | None:
     return math.sqrt((represent - 1) / represent * float((tokens**2).sum())) / total if total else None
 
 
-def _service(requests: Requests, totals: RunTotals) -> dict[str, Any]:
+def _service(run_dir: Path, requests: Requests, totals: RunTotals) -> dict[str, Any]:
     everyone = np.ones(len(requests.arrival_s), bool)
     service = _group(requests, everyone, totals, totals.output_tokens_total)
     service["tiers"] = {}
@@ -76,9 +84,39 @@ def _service(requests: Requests, totals: RunTotals) -> dict[str, Any]:
         mask = requests.of_tier(name)
         tier = _group(requests, mask, totals, int(requests.output_tokens[mask].sum()))
         tier["requests"] = int(np.count_nonzero(mask))
-        tier["objectives"] = {measure: getattr(objectives, measure) for measure in LATENCIES}
+        tier["objectives"] = {measure: getattr(objectives, measure) for measure in (*LATENCIES, "task_s")}
+        tier["attainment_frac"] = {
+            **requests.attainment_by_objective(name, objectives),
+            "task_s": task_attainment_frac(run_dir, name, objectives.task_s, totals.horizon_s),
+        }
         service["tiers"][name] = tier
+    if totals.tenants or requests.tenant.labels:
+        service.update(_tenants(requests, totals))
     return service
+
+
+def _tenants(requests: Requests, totals: RunTotals) -> dict[str, Any]:
+    """The service keys of each tenant, those of the scenario first, and how fair they were served beside each other."""
+    edges = np.linspace(0.0, totals.horizon_s, BINS + 1)
+    per_input, per_output = totals.token_weights
+    tenants, service, waits = {}, {}, {}
+    for name in dict.fromkeys([*totals.tenants, *sorted(requests.tenant.labels)]):
+        mask, weight = requests.tenant.are(name), totals.tenants.get(name, 1.0)
+        tenants[name] = _group(requests, mask, totals, int(requests.output_tokens[mask].sum()))
+        tenants[name].update(requests=int(np.count_nonzero(mask)), weight=weight)
+        mask &= ~requests.outcome.are("rejected")
+        first_s, finish_s = requests.first_token_s[mask], requests.finish_s[mask]
+        service[name] = service_of(
+            requests.admitted_s[mask],
+            (requests.input_tokens - requests.cached_tokens)[mask] * (per_input / weight),
+            first_s,
+            np.where(np.isnan(finish_s), totals.horizon_s, finish_s),
+            requests.output_tokens[mask] * (per_output / weight),
+            edges,
+        )
+        admitted_s = requests.admitted_s[mask]
+        waits[name] = backlogged(requests.arrival_s[mask], np.where(np.isnan(admitted_s), np.inf, admitted_s), edges)
+    return {"tenants": tenants, "fairness": fairness(service, waits, totals.horizon_s / BINS)}
 
 
 def _group(requests: Requests, mask: np.ndarray, totals: RunTotals, output_tokens: int) -> dict[str, Any]:
@@ -134,20 +172,9 @@ def _consumed_j(energy: SiteEnergy) -> float:
     return math.fsum((energy.it_j, energy.cooling_j, energy.conversion_loss_j, energy.other_j))
 
 
-def _economics(requests: Requests, totals: RunTotals) -> dict[str, float | None]:
+def _economics(requests: Requests, totals: RunTotals) -> dict[str, Any]:
     """Revenue from answers delivered in the tiers that have a price; cost of the energy drawn where it has one."""
-    economics: dict[str, float | None] = {}
-    revenue = []
-    for name, tier in totals.tiers.items():
-        delivered = requests.of_tier(name) & requests.finished
-        for price, tokens in (
-            (tier.price_usd_per_million_output, requests.output_tokens),
-            (tier.price_usd_per_million_input, requests.input_tokens),
-        ):
-            if price is not None:
-                revenue.append(price * 1e-6 * int(tokens[delivered].sum()) * totals.represent)
-    if revenue:
-        economics["revenue_usd"] = math.fsum(revenue)
+    economics = revenue(requests, totals)
     if totals.energy_price_usd_per_j is not None:
         cost_usd = math.fsum(site.utility_j for site in totals.energy.values()) * totals.energy_price_usd_per_j
         economics["energy_cost_usd"] = cost_usd

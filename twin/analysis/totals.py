@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
 class TierObjectives:
-    """What a tier promises and costs; None where it promises or charges nothing. Prices are in USD per million tokens."""
+    """What a tier promises and costs; None where it promises or charges nothing. Prices are in USD per million tokens.
+
+    Input found in a cache costs as other input where it has no price. `credit_frac` of a call's price is given back where it
+    broke a promise. `task_s` is promised to sessions, the others to requests.
+    """
 
     ttft_s: float | None = None
     tpot_s: float | None = None
     e2e_s: float | None = None
     price_usd_per_million_output: float | None = None
     price_usd_per_million_input: float | None = None
+    price_usd_per_million_cached_input: float | None = None
+    credit_frac: float = 0.0
+    task_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +93,8 @@ class RunTotals:
     `requests_arrived` counts every request that reached the twin, so that those without a row show as lost.
     `output_tokens_total` includes what requests still in flight have got so far. `planner_moves` counts instances that a planner
     moved between pools, None without one, `job_sites` the sites that have jobs. `warnings` say where the run went outside what
-    its models were made for.
+    its models were made for. `tenants` are those of the scenario, by name, with what each is owed; `token_weights` what an input and an output token count
+    in what a tenant is served.
     """
 
     scenario: str
@@ -103,3 +112,5 @@ class RunTotals:
     planner_moves: int | None = None
     job_sites: dict[str, SiteGpus] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    tenants: Mapping[str, float] = field(default_factory=dict)
+    token_weights: tuple[float, float] = (1.0, 2.0)

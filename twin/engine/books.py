@@ -18,6 +18,7 @@ from twin.schema import catalog_with
 from twin.schema.instances import instance_of
 from twin.schema.scenario import Scenario
 from twin.schema.workload import Tier
+from twin.serving import Admission
 
 #: Instances of a pool below which thinning changes how often a KV-aware router finds a call's prefix (seen on curtail_80: 5-9 %
 #: of the energy with 3 instances for 12).
@@ -41,8 +42,8 @@ class SiteRun:
     emitted: int = 0
 
 
-def totals(scenario: Scenario, sites: Sequence[SiteRun]) -> RunTotals:
-    """What the run came to. Raises SimulationError if it broke its own books."""
+def totals(scenario: Scenario, sites: Sequence[SiteRun], admission: Admission | None) -> RunTotals:
+    """What the run came to; `admission` are its limits. Raises SimulationError if it broke its own books."""
     runners = [site.runtime.runner for site in sites]
     planners = [site.planner for site in sites if site.planner is not None]
     return RunTotals(
@@ -60,11 +61,13 @@ def totals(scenario: Scenario, sites: Sequence[SiteRun]) -> RunTotals:
             for site in sites
             for e in site.runtime.feed.events
         ),
-        invariants=_invariants(scenario, sites),
+        invariants=_invariants(scenario, sites, admission),
         energy_price_usd_per_j=scenario.grid.energy_price,
         planner_moves=scenario.represent * sum(planner.moves for planner in planners) if planners else None,
         job_sites={site.runtime.name: _gpus(site) for site in sites if site.runtime.jobs is not None},
         warnings=tuple(_warnings(scenario, sites)),
+        tenants={name: tenant.weight for name, tenant in scenario.workload.tenants.items()},
+        token_weights=(scenario.serving.queue.input_weight, scenario.serving.queue.output_weight),
     )
 
 
@@ -100,9 +103,10 @@ def _warnings(scenario: Scenario, sites: Sequence[SiteRun]) -> Iterator[str]:
     calls = sum(runner.accepted + runner.rejected for runner in runners)
     if too_long := sum(runner.too_long for runner in runners):
         window = int(catalog_with(scenario.catalog).part("model", scenario.serving.model).number("context_tokens"))
+        treated = "refused" if scenario.serving.admission.context == "refuse" else "served as if it could"
         yield (
             f"{too_long:,} of {calls:,} calls ({too_long / calls:.1%}) are longer than the {window:,} tokens that "
-            f"{scenario.serving.model} was made for; they were served as if it could"
+            f"{scenario.serving.model} was made for; they were {treated}"
         )
     fewest = min(len(pool.stations) for site in sites for pool in site.runtime.pools)
     if scenario.represent > 1 and scenario.serving.router == "kv_affinity" and fewest < _ENOUGH_INSTANCES:
@@ -140,7 +144,7 @@ def _outside_fit(scenario: Scenario, sites: Sequence[SiteRun]) -> Iterator[str]:
                 )
 
 
-def _invariants(scenario: Scenario, sites: Sequence[SiteRun]) -> dict[str, bool]:
+def _invariants(scenario: Scenario, sites: Sequence[SiteRun], admission: Admission | None) -> dict[str, bool]:
     """What must hold in every run. Raises a SimulationError that names what does not."""
     horizon_s, represent = scenario.horizon, scenario.represent
     held: dict[str, bool] = {}
@@ -159,6 +163,8 @@ def _invariants(scenario: Scenario, sites: Sequence[SiteRun]) -> dict[str, bool]
         if runner.tools is not None:
             check("tool_runs_conserved", runner.tools.pool.books_balance(horizon_s))
             check("sandbox_power_reaches_the_plant", _sandbox_power_counted(site, horizon_s))
+        if admission is not None:
+            check("admission_counts_balance", admission.in_flight[runtime.name] == in_flight)
         check("tokens_conserved", site.emitted == sum(worker.emitted_total(horizon_s) for worker in workers))
         energy = runtime.plant.energy
         check("energy_balances", energy.balance_residual_frac <= _ENERGY_TOLERANCE)
@@ -205,6 +211,9 @@ def _objectives(tier: Tier) -> TierObjectives:
         e2e_s=goals.completion,
         price_usd_per_million_output=None if price is None else price.output,
         price_usd_per_million_input=None if price is None else price.input,
+        price_usd_per_million_cached_input=None if price is None else price.cached_input,
+        credit_frac=0.0 if price is None else price.credit,
+        task_s=goals.task,
     )
 
 

@@ -13,7 +13,7 @@ from twin.engine.session_paths import own_keys
 from twin.engine.station import Station
 from twin.errors import SimulationError
 from twin.fabric import Network
-from twin.serving import FINISHED, PREFILLED, ContextPath, Homes, Request, Router, Worker, least_loaded
+from twin.serving import FINISHED, PREFILLED, Admission, ContextPath, Homes, Request, Router, Worker, least_loaded
 
 
 class Dispatcher:
@@ -25,11 +25,15 @@ class Dispatcher:
         network: Network,
         router: Router,
         kv_bytes_per_token: float,
+        site: str = "",
+        admission: Admission | None = None,
     ):
         self._clock = clock
         self._network = network
         self._router = router
         self._kv_bytes_per_token = kv_bytes_per_token
+        self._site = site
+        self._admission = admission
         #: Called with each request that has sent its last token; set before the run.
         self.on_finished: Callable[[Request], None]
         self._stations: dict[Worker, Station] = {}
@@ -85,12 +89,25 @@ class Dispatcher:
         held = [pool for pool in (self._entry, self._decoders) if pool]
         self._smallest = [min(pool, key=lambda w: w.spec.kv_capacity_tokens) for pool in held]
 
-    def can_serve(self, request: Request) -> bool:
-        """Whether each of the site's instances that a router may choose can hold the request at its longest."""
-        return all(worker.can_hold(request) for worker in self._smallest)
+    def refusal(self, request: Request, first: bool) -> str | None:
+        """Why a call is refused (one of `twin.recording.REFUSALS`), None if it may come in; `first`: it begins its session.
+
+        Each of the site's instances that a router may choose must hold it at its longest.
+        """
+        if not all(worker.can_hold(request) for worker in self._smallest):
+            return "memory"
+        if self._admission is None:
+            return None
+        return self._admission.refusal(request, first, self._clock.now_s, self._shortest_wait_s)
+
+    def _shortest_wait_s(self) -> float:
+        now_s = self._clock.now_s
+        return min(worker.wait_s(now_s) for worker in self._entry)
 
     def accept(self, request: Request) -> None:
         """Take a call in for good: it will be finished, or still here at the horizon."""
+        if self._admission is not None:
+            self._admission.accepted(request, self._site, self._clock.now_s)
         gate = self._gates.get(request.tier)
         if gate is None:
             self._enter(request)
@@ -152,6 +169,8 @@ class Dispatcher:
         outbox, worker.outbox = worker.outbox, []
         for kind, request in outbox:
             if kind == FINISHED:
+                if self._admission is not None:
+                    self._admission.ended(request, self._site)
                 self.on_finished(request)
             elif kind == PREFILLED:
                 self._to_decode(request)

@@ -19,7 +19,7 @@ from twin.workload import Session
 class Door(Protocol):
     """A site's serving side, as far as sessions go."""
 
-    def can_serve(self, request: Request) -> bool: ...
+    def refusal(self, request: Request, first: bool) -> str | None: ...
 
     def accept(self, request: Request) -> None: ...
 
@@ -139,8 +139,9 @@ class SessionRunner:
         if run.outcome is not None or run.states[index] != COMING:
             return
         request = self._request(run, index, arrival_s)
-        if not self._door.can_serve(request):
-            self._reject(request, run)
+        reason = self._door.refusal(request, first=run.calls_made == 1)
+        if reason is not None:
+            self._reject(request, run, reason)
             return
         self.accepted += 1
         run.under_way += 1
@@ -172,6 +173,7 @@ class SessionRunner:
             call.input_tokens,
             call.output_tokens,
             tier=session.tier,
+            tenant=session.tenant,
             shared_prefix_tokens=content.shared_tokens,
             path=content.path,
             forks=content.forks,
@@ -209,10 +211,10 @@ class SessionRunner:
         if not run.left:
             self._end(run, "completed", finish_s)
 
-    def _reject(self, request: Request, run: SessionRun) -> None:
-        """No instance can hold the call: refused before acceptance. Calls of its session that run are finished, none follows."""
+    def _reject(self, request: Request, run: SessionRun, reason: str) -> None:
+        """The call is refused before acceptance. Calls of its session that run are finished, none follows."""
         self.rejected += 1
-        self._write(request, "rejected", 0, 0.0)
+        self._write(request, "rejected", 0, 0.0, reason)
         self._door.forget(own_segments(request.path, run.session.calls[request.call_index].agent))
         self._give_up(run, "rejected", self._clock.now_s)
 
@@ -267,7 +269,7 @@ class SessionRunner:
             if run.calls_made:
                 self._write_session(run, run.outcome or "in_flight", None)
 
-    def _write(self, request: Request, outcome: str, output_tokens: int, energy_j: float) -> None:
+    def _write(self, request: Request, outcome: str, output_tokens: int, energy_j: float, reason: str | None = None) -> None:
         arrival_s, first_s, finish_s = request.arrival_s, request.first_token_s, request.finish_s
         session: Session = request.session.session
         done = finish_s is not None and first_s is not None
@@ -295,6 +297,8 @@ class SessionRunner:
                 energy_j,
                 request.preemptions,
                 request.lower_tokens,
+                request.tenant or None,
+                reason,
             )
         )
 

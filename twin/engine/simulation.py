@@ -13,6 +13,7 @@ from twin.control import policy_of
 from twin.engine.books import SiteRun, totals
 from twin.engine.clock import Clock
 from twin.engine.control_process import ControlProcess
+from twin.engine.doorkeeper import admission
 from twin.engine.entrance import Entrance
 from twin.engine.job_process import JobProcess
 from twin.engine.planner_process import PlannerProcess
@@ -40,8 +41,9 @@ class Simulation:
         self._clock = Clock()
         self._ids = count()
         self._catalog = catalog_with(scenario.catalog)
+        self._admission = admission(scenario, self._catalog)
         self._sites = [
-            self._site(build_site(scenario, s, self._catalog, self._clock, self._ids, output), output)
+            self._site(build_site(scenario, s, self._catalog, self._clock, self._ids, output, self._admission), output)
             for s in scenario.topology.sites
         ]
         self._entrance = Entrance(scenario, self._clock, [site.runtime for site in self._sites], sessions(scenario))
@@ -94,7 +96,7 @@ class Simulation:
             self._book_unfinished(site)
             if site.runtime.jobs is not None:
                 site.runtime.jobs.finish(self._scenario.horizon)
-        return totals(self._scenario, self._sites)
+        return totals(self._scenario, self._sites, self._admission)
 
     # --- as it goes --------------------------------------------------------------------------------------------------
 

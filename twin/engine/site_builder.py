@@ -11,6 +11,7 @@ from twin.catalog import Catalog
 from twin.engine.clock import Clock
 from twin.engine.cpu_racks import cpu_racks
 from twin.engine.dispatcher import Dispatcher
+from twin.engine.doorkeeper import queue_spec
 from twin.engine.fabric_builder import build_network
 from twin.engine.job_builder import build_jobs
 from twin.engine.placement import place
@@ -30,13 +31,20 @@ from twin.schema.sandboxes import sandboxes_of
 from twin.schema.scenario import Scenario
 from twin.schema.serving import Pool
 from twin.schema.topology import Site
-from twin.serving import KvTier, KvTierSpec, SandboxPool, Worker, WorkerSpec, router
+from twin.serving import Admission, KvTier, KvTierSpec, SandboxPool, Worker, WorkerSpec, router
 
 
 def build_site(
-    scenario: Scenario, site: Site, catalog: Catalog, clock: Clock, ids: Iterator[int], output: RunDirectory
+    scenario: Scenario,
+    site: Site,
+    catalog: Catalog,
+    clock: Clock,
+    ids: Iterator[int],
+    output: RunDirectory,
+    admission: Admission | None,
 ) -> SiteRuntime:
-    """Everything of `site`, ready to run. Raises InputError or UnknownValueError for what cannot be built."""
+    """Everything of `site`, ready to run; `admission` are the limits of the whole factory. Raises InputError or UnknownValueError
+    for what cannot be built."""
     serving = scenario.serving
     pools = [pool for pool in serving.pools if pool.site in (None, site.name)]
     if not pools:
@@ -47,7 +55,7 @@ def build_site(
     network, fabric_w = build_network(site, pools, places, catalog, represent)
     token_bytes = shape.kv_bytes_per_token(serving.precision.kv)
     storage, swap = _storage(scenario, token_bytes), serving.preemption == "swap"
-    dispatcher = Dispatcher(clock, network, router(serving.router), token_bytes)
+    dispatcher = Dispatcher(clock, network, router(serving.router), token_bytes, site.name, admission)
     runtimes: list[PoolRuntime] = []
     stations: list[Station] = []
     for pool in pools:
@@ -141,6 +149,7 @@ def worker_spec(name: str, scenario: Scenario, pool: Pool, site: Site, catalog: 
         swap=serving.preemption == "swap",
         block_tokens=serving.kv_cache.block_tokens,
         seed=scenario.seed,
+        queue=queue_spec(scenario),
     )
 
 

@@ -32,6 +32,7 @@ from twin.workload import (
     TraceReplay,
     WarmStart,
     check_trace,
+    with_tenants,
 )
 from twin.workload import Arrivals as ArrivalProcess
 
@@ -72,6 +73,12 @@ def _source_of_clients(scenario: Scenario, work: ServeGenWorkload) -> Iterator[S
 
 def sessions(scenario: Scenario) -> Iterator[Session]:
     """The sessions of the whole factory, in order of arrival, thinned by `represent`. Raises InputError for a bad trace."""
+    tenants = {name: tenant.share for name, tenant in scenario.workload.tenants.items()}
+    found = _sessions(scenario)
+    return with_tenants(found, tenants, scenario.seed) if tenants else found
+
+
+def _sessions(scenario: Scenario) -> Iterator[Session]:
     work = scenario.workload
     seed, represent, horizon_s = scenario.seed, scenario.represent, scenario.horizon
     if isinstance(work, ServeGenWorkload):

@@ -16,6 +16,9 @@ ColumnType = Literal["int64", "int16", "float64", "string", "category", "bool", 
 OUTCOMES = ("completed", "moved", "in_flight", "rejected")
 #: Only a session can fail (a tool of it did, for good) or be abandoned (the person behind it left).
 SESSION_OUTCOMES = (*OUTCOMES, "failed", "abandoned")
+#: Why a call is rejected: no memory holds it, it is longer than the model was made for, the wait to be expected is too long, or
+#: its tier or tenant has used up its tokens or has too many calls in flight.
+REFUSALS = ("memory", "context", "wait", "tier_tokens", "tenant_tokens", "tier_in_flight", "tenant_in_flight")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,8 @@ _REQUESTS = (
     _number("energy_j", "J", "GPU energy attributed to the request, its share of every step it was in"),
     _count("preemptions", "", "times it lost its KV cache to others and was computed again or swapped in"),
     _count("lower_cached_tokens", "token", "of the cached tokens, those read from tiers below HBM (host memory, storage)"),
+    _name("tenant", "whose request it is; null where it is nobody's in particular", True),
+    _name("reason", f"why it was rejected: {', '.join(REFUSALS)}; null if it was not", True),
 )
 
 _SESSIONS = (

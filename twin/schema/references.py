@@ -14,6 +14,7 @@ from twin.schema.fields import Path, get
 from twin.schema.jobs import ALL_JOBS
 from twin.schema.messages import Finding
 from twin.schema.own_parts import own_parts_findings
+from twin.schema.workload import MOST_TENANTS
 
 
 def scenario_references(data: dict[str, Any]) -> Iterator[Finding]:
@@ -34,6 +35,7 @@ def scenario_references(data: dict[str, Any]) -> Iterator[Finding]:
         yield from _jobs(data, sites)
         yield from _tools(data, sites)
     yield from _tiers(data)
+    yield from _tenants(data)
     yield from _file(data, ("workload", "trace"), or_folder=True)
     yield from _folder(data, ("workload", "clients"))
     yield from own_parts_findings(data)
@@ -124,6 +126,36 @@ def _tiers(data: dict[str, Any]) -> Iterator[Finding]:
     for name in shares if isinstance(shares, dict) and tiers else ():
         if name not in tiers:
             yield ("workload", "tiers", name), f"unknown tier {name!r}{did_you_mean(name, tiers)}"
+    admission = get(data, ("serving", "admission", "tiers"))
+    for name in admission if isinstance(admission, dict) and tiers else ():
+        if name not in tiers:
+            yield ("serving", "admission", "tiers", name), f"unknown tier {name!r}{did_you_mean(name, tiers)}"
+    order = get(data, ("serving", "queue", "tiers"))
+    if isinstance(order, list) and tiers:
+        path = ("serving", "queue", "tiers")
+        for place, name in enumerate(order):
+            if not isinstance(name, str):
+                continue
+            if name not in tiers:
+                yield (*path, place), f"unknown tier {name!r}{did_you_mean(name, tiers)}"
+            elif name in order[:place]:
+                yield (*path, place), f"the tier {name!r} has a place already"
+        if missing := [name for name in tiers if name not in order]:
+            yield path, f"must name every tier, and leaves out {_listed(missing)}"
+
+
+def _tenants(data: dict[str, Any]) -> Iterator[Finding]:
+    """Limits of tenants that no session belongs to; a trace may have tenants of its own."""
+    limited, tenants = get(data, ("serving", "admission", "tenants")), get(data, ("workload", "tenants"))
+    if not isinstance(limited, dict) or get(data, ("workload", "kind")) == "trace":
+        return
+    if isinstance(tenants, int) and not isinstance(tenants, bool):
+        tenants = [f"tenant-{number}" for number in range(min(tenants, MOST_TENANTS))]
+    names = [name for name in tenants or () if isinstance(name, str)] if isinstance(tenants, dict | list | None) else []
+    for name in limited:
+        if name not in names:
+            said = did_you_mean(name, names) if names else ": the workload names no tenants"
+            yield ("serving", "admission", "tenants", name), f"unknown tenant {name!r}{said}"
 
 
 def _known(owner: dict[str, Any], key: str, path: Path, names: list[str], kind: str) -> Iterator[Finding]:

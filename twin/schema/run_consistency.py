@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from twin.errors import InputError, did_you_mean
+from twin.schema.admission import Limits
+from twin.schema.fields import Path as KeyPath
 from twin.schema.messages import Finding
 from twin.schema.scenario import Scenario
 from twin.schema.workload import AgentWorkload, ClosedLoopArrivals, ProfileArrivals, TraceWorkload
@@ -25,6 +27,7 @@ def run_consistency(scenario: Scenario) -> Iterator[Finding]:
     yield from _records(scenario)
     yield from _profile(scenario)
     yield from _closed_loop(scenario)
+    yield from _admission(scenario)
     yield from _trace(scenario)
     yield from _limits(scenario)
 
@@ -63,6 +66,24 @@ def _closed_loop(scenario: Scenario) -> Iterator[Finding]:
         yield path, f"{work.arrivals.concurrency} sessions cannot stand for groups of `represent: {scenario.represent}`"
     if isinstance(work, AgentWorkload) and work.warm_start:
         yield ("workload", "warm_start"), "must be false in a closed loop, in which every session begins in the run"
+
+
+def _admission(scenario: Scenario) -> Iterator[Finding]:
+    """Limits that a thinned or a closed run cannot keep, and a fair queue with nobody to be fair to."""
+    work, admission = scenario.workload, scenario.serving.admission
+    path = ("serving", "admission")
+    if scenario.serving.queue.order == "fair" and not work.tenants and not isinstance(work, TraceWorkload):
+        yield ("serving", "queue"), "is fair between tenants, and the workload has none: give `workload.tenants`"
+    if isinstance(work.arrivals, ClosedLoopArrivals) and admission.limits_load:
+        yield path, "a closed loop has no limits on load: each session that is refused would let the next one in at once"
+    limits: list[tuple[KeyPath, Limits]] = [
+        ((*path, kind, name), each) for kind in ("tiers", "tenants") for name, each in getattr(admission, kind).items()
+    ]
+    if admission.each_tenant is not None:
+        limits.append(((*path, "each_tenant"), admission.each_tenant))
+    for where, each in limits:
+        if each.in_flight is not None and each.in_flight < scenario.represent:
+            yield (*where, "in_flight"), f"{each.in_flight} calls cannot stand for groups of `represent: {scenario.represent}`"
 
 
 def _trace(scenario: Scenario) -> Iterator[Finding]:

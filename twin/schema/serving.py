@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
+from twin.schema.admission import Admission, Queue, QueueOrName
 from twin.schema.base import CatalogName, Count, FieldError, Model, Name, PluginName
 from twin.schema.quantities import (
     FractionBelowOne,
@@ -190,6 +191,10 @@ class Serving(Model):
     """How uneven experts are loaded: 1 is tokens falling on experts at random, 0 a perfect balance."""
     planner: Planner | None = None
     """Moves instances between prefill and decode; without it, the split stays as given."""
+    queue: QueueOrName = Queue()
+    """Order in which requests wait for an instance: `fifo`, `priority` or `fair`, or keys and values."""
+    admission: Admission = Admission()
+    """Limits of tiers and tenants; without it, only what no memory holds is refused."""
 
     @model_validator(mode="after")
     def _swap_needs_host(self) -> Self:

@@ -6,7 +6,7 @@ import math
 from itertools import pairwise
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from twin.schema.base import Count, FieldError, Flag, Model, Name, PluginName
 from twin.schema.quantities import NonNegativeRate, NonNegativeTime, Number, PositiveRate, PositiveTime, UnitFraction
@@ -89,9 +89,43 @@ Arrivals = Annotated[
 ]
 
 
+#: Tenants that a number may stand for, so that a resolved scenario stays readable.
+MOST_TENANTS = 1000
+
+
+class Tenant(Model):
+    """One of those who share the factory. In a file its share may stand for all of it."""
+
+    share: UnitFraction
+    """Share of the sessions."""
+    weight: Number = Field(default=1.0, gt=0, le=1000)
+    """What it is owed of an instance beside others that wait too: with 2, twice what 1 is owed."""
+
+
+def _tenants(value: object) -> object:
+    if isinstance(value, int) and not isinstance(value, bool):
+        if not 1 <= value <= MOST_TENANTS:
+            raise ValueError(f"{value} is out of range: it must be a number from 1 to {MOST_TENANTS}, or names with shares")
+        return {f"tenant-{number}": {"share": 1 / value} for number in range(value)}
+    if isinstance(value, dict):
+        return {name: given if isinstance(given, dict | Tenant) else {"share": given} for name, given in value.items()}
+    return value
+
+
+_TENANT_SHARES = {"type": "object", "additionalProperties": {"anyOf": [{"type": ["number", "string", "object"]}]}}
+Tenants = Annotated[
+    dict[Name, Tenant],
+    BeforeValidator(_tenants),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1, "maximum": MOST_TENANTS}, _TENANT_SHARES]}),
+]
+
+
 class _Workload(Model):
     tiers: dict[Name, UnitFraction] = Field(min_length=1)
     """Tier -> share of the sessions; the shares add up to 1."""
+    tenants: Tenants = Field(default_factory=dict)
+    """Tenant -> share of the sessions, which add up to 1, or keys and values; or how many there are, with equal shares. A trace's
+    own tenants stay. Without it, sessions are nobody's in particular."""
     sessions: Count | None = None
     """Stop after this many sessions; without it, arrivals go on to the horizon."""
 
@@ -100,6 +134,9 @@ class _Workload(Model):
         total = math.fsum(self.tiers.values())
         if abs(total - 1) > 1e-6:
             raise FieldError("tiers", f"the shares add up to {total:.6g}, not 1")
+        total = math.fsum(tenant.share for tenant in self.tenants.values())
+        if self.tenants and abs(total - 1) > 1e-6:
+            raise FieldError("tenants", f"the shares add up to {total:.6g}, not 1")
         return self
 
 
@@ -225,8 +262,18 @@ class Objectives(Model):
     completion: PositiveTime | None = None
     """Arrival to last token of a call."""
     task: PositiveTime | None = None
-    """From a session's first call to the end of its last, for sessions that bring no deadline of their own. Judged by session,
-    not by request."""
+    """First call to last token of a session, for sessions that bring no deadline of their own. It is judged by the session: a
+    late task takes nothing from goodput."""
+
+    @model_validator(mode="after")
+    def _later_ones_are_longer(self) -> Self:
+        for name, spoken in (("completion", "call"), ("task", "task")):
+            bound = getattr(self, name)
+            if bound is not None and self.ttft is not None and bound < self.ttft:
+                raise FieldError(
+                    name, f"{bound:g} s is less than the {self.ttft:g} s to the first token: no {spoken} ends before it begins"
+                )
+        return self
 
 
 class Price(Model):
@@ -236,6 +283,10 @@ class Price(Model):
     """Per million input tokens."""
     output: Number = Field(ge=0)
     """Per million output tokens."""
+    cached_input: Number | None = Field(default=None, ge=0)
+    """Per million input tokens that were found in a cache; without it, as other input."""
+    credit: UnitFraction = 0.0
+    """Share of a call's price that is given back where it broke an objective of its tier."""
 
 
 class Tier(Model):

@@ -1,5 +1,6 @@
 """Engine instances and how calls reach them."""
 
+from twin.serving.admission import Admission, Limits, TokenBucket
 from twin.serving.closed_loop import ClosedLoop
 from twin.serving.gpu_floor import GpuFloor, SpareDomain
 from twin.serving.homes import Homes
@@ -13,6 +14,7 @@ from twin.serving.losses import TimeSplit
 from twin.serving.planner import Move, Split, SplitPlanner
 from twin.serving.pool_load import DecodeLoad, PrefillLoad, decode_load, prefill_load
 from twin.serving.prefix_tree import ContextPath
+from twin.serving.queue_order import QueueSpec
 from twin.serving.request import Request
 from twin.serving.router import ROUTERS, Router, least_loaded, router
 from twin.serving.sandbox_pool import SandboxPool, ToolRun
@@ -28,6 +30,7 @@ __all__ = [
     "ROUTERS",
     "SAVED",
     "STOPPED",
+    "Admission",
     "CheckpointRule",
     "ClosedLoop",
     "ContextPath",
@@ -45,9 +48,11 @@ __all__ = [
     "KvTier",
     "KvTierSpec",
     "Level",
+    "Limits",
     "Move",
     "PrefillLoad",
     "Progress",
+    "QueueSpec",
     "Request",
     "Role",
     "Router",
@@ -56,6 +61,7 @@ __all__ = [
     "Split",
     "SplitPlanner",
     "TimeSplit",
+    "TokenBucket",
     "ToolRun",
     "Worker",
     "WorkerSpec",

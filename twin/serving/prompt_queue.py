@@ -1,10 +1,13 @@
-"""The requests that wait for an instance, in order of arrival, and the work that they are."""
+"""The requests that wait for an instance, in the order of its queue, and the work that they are."""
 
 from __future__ import annotations
 
 from collections import deque
 from math import fsum
 
+from twin.serving.decode_batch import DecodeBatch
+from twin.serving.fair_line import FairLine
+from twin.serving.queue_order import KeyedLine, queue_order
 from twin.serving.request import Request
 from twin.serving.worker_spec import WorkerSpec
 
@@ -13,25 +16,33 @@ class PromptQueue:
     """Prompts to compute, prompts from elsewhere that wait for room, and preempted sequences, which go first.
 
     `backlog_s` is about how long the prompts take that are not computed yet, those begun included; `context_tokens` the contexts
-    of all that wait, those from elsewhere until they have arrived.
+    of all that wait, those from elsewhere until they have arrived. `fair` is the line of those who wait where it is one between
+    tenants: it hears what they are served.
     """
 
-    __slots__ = ("_spec", "_waited_from", "backlog_s", "context_tokens", "waiting")
+    __slots__ = ("_line", "_spec", "_waited_from", "backlog_s", "context_tokens", "fair", "waiting")
 
-    def __init__(self, spec: WorkerSpec):
+    def __init__(self, spec: WorkerSpec, batch: DecodeBatch):
         self._spec = spec
-        self.waiting: deque[Request] = deque()
+        order = spec.queue.order
+        self.fair = FairLine(spec.queue, batch) if order == "fair" else None
+        self._line = self.fair if order in ("fifo", "fair") else KeyedLine(queue_order(order), spec.queue)
+        self.waiting: deque[Request] | KeyedLine | FairLine = deque() if self._line is None else self._line
         self.context_tokens = 0
         self.backlog_s = 0.0
         #: Decode step from which prompts have been held back to be taken in together.
         self._waited_from: int | None = None
 
     def put(self, request: Request) -> None:
-        """A request comes, behind the others; `expected_s` says how long its prompt takes."""
+        """A request comes, at its place in the queue's order; `expected_s` says how long its prompt takes."""
         if not request.kv_elsewhere:
             self.backlog_s += request.expected_s
         self.context_tokens += request.prompt_tokens
         self.waiting.append(request)
+
+    def may_be_next(self, request: Request) -> bool:
+        """Whether the one that has just come may be the next to be taken."""
+        return len(self.waiting) == 1 or (self._line is not None and self._line.may_be_next(request))
 
     def put_first(self, request: Request) -> None:
         """A sequence was preempted and goes before the others."""
@@ -59,7 +70,10 @@ class PromptQueue:
         prompts that were begun are not computed yet."""
         back = [r for r in self.waiting if not r.swapped_tokens and (r.kv_elsewhere or r.admitted_s is None)]
         gone = set(back)
-        self.waiting = deque(request for request in self.waiting if request not in gone)
+        kept = [request for request in self.waiting if request not in gone]
+        self.waiting.clear()
+        for request in reversed(kept):  # all of them preempted
+            self.waiting.appendleft(request)
         self.context_tokens -= sum(request.prompt_tokens for request in back)
         if self.waiting or more:
             self.backlog_s -= fsum(request.expected_s for request in back if not request.kv_elsewhere)

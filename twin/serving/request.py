@@ -11,7 +11,8 @@ class Request:
     """A call that has been accepted: its sizes, its state in the instance that holds it, and the times it has seen.
 
     Times are seconds since the start of the run, None until they have happened. `generated` counts the tokens that the
-    user has been sent; `context_tokens` the KV tokens that the holding instance has pinned for it. `energy_j` is GPU energy.
+    user has been sent; `context_tokens` the KV tokens that the holding instance has pinned for it; `queued_s` is when it came to
+    the queue of that instance. `energy_j` is GPU energy.
     While it decodes, it ends at decode step `end_step` after `steps` steps and gains `gain` tokens a step in the mean, and
     `generated` and `context_tokens` stand as they were when it began.
 
@@ -50,11 +51,13 @@ class Request:
         "preemptions",
         "prefill_worker",
         "promised_tokens",
+        "queued_s",
         "request_id",
         "session",
         "shared_prefix_tokens",
         "steps",
         "swapped_tokens",
+        "tenant",
         "tier",
         "todo_tokens",
     )
@@ -67,6 +70,7 @@ class Request:
         output_tokens: int,
         *,
         tier: str = "",
+        tenant: str = "",
         shared_prefix_tokens: int = 0,
         path: ContextPath = (),
         forks: bool = False,
@@ -80,6 +84,7 @@ class Request:
         self.input_tokens = input_tokens
         self.output_tokens = output_tokens
         self.tier = tier
+        self.tenant = tenant
         self.shared_prefix_tokens = shared_prefix_tokens
         self.path = path
         self.forks = forks
@@ -108,6 +113,7 @@ class Request:
         self.energy_j = 0.0
         self.energy_mark_j = 0.0
         self.expected_s = 0.0
+        self.queued_s = 0.0
         self.preemptions = 0
         self.kv_elsewhere = False
 

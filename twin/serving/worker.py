@@ -44,10 +44,10 @@ class Worker:
         self.outbox: list[tuple[str, Request]] = []
         self.next_change_s = inf
         self.memory = KvMemory(spec.kv_capacity_tokens, spec.block_tokens, lower)
-        self.queue = PromptQueue(spec)
+        self.batch = DecodeBatch()
+        self.queue = PromptQueue(spec, self.batch)
         self.prefilling: deque[Request] = deque()
         self.joining: list[Request] = []
-        self.batch = DecodeBatch()
         #: Requests with room granted whose KV has not arrived, and prefilled ones whose KV has not been copied away.
         self.reserved = 0
         self.exported = 0
@@ -94,15 +94,23 @@ class Worker:
         contexts = self.batch.context_tokens + (self.queue.context_tokens if self.role == "decode" else 0)
         return self.queue.backlog_s + USUAL_ANSWER_TOKENS * self.spec.cost.attention_memory_s * contexts
 
+    def wait_s(self, now_s: float) -> float:
+        """About how long one more prompt would wait: what there is to compute, or where room is short, what the next one has
+        waited for it already."""
+        waiting = self.queue.waiting
+        return max(self.queue.backlog_s, now_s - waiting[0].queued_s if waiting else 0.0)
+
     def submit(self, request: Request, now_s: float) -> None:
         """Queue a prompt. With `kv_elsewhere` set, the prompt's KV is on another instance and only room for it is asked:
         RESERVED in the outbox grants it, and `join` follows when the transfer is done."""
         if not request.kv_elsewhere:
             request.expected_s = self.expected_s(request)
         queue = self.queue
+        request.queued_s = now_s
         queue.put(request)
-        first = len(queue.waiting) == 1
-        if (first and (request.kv_elsewhere or not (self._jump and self._jump.full_chunks))) or queue.ends_wait:
+        # No step of full chunks takes anyone in; but tenants that begin to wait are ranked at the next boundary.
+        matters = request.kv_elsewhere or queue.fair is not None or not (self._jump and self._jump.full_chunks)
+        if (matters and queue.may_be_next(request)) or queue.ends_wait:
             self._interrupt(now_s)
 
     def join(self, request: Request, now_s: float) -> None:
@@ -163,7 +171,7 @@ class Worker:
         if not self.is_empty or spec.gpus != self.spec.gpus:
             raise SimulationError(f"{self.name} can't be restarted at {now_s:g} s: it must be empty, and stay on its GPUs")
         self.spec, self.role = spec, spec.role
-        self.queue = PromptQueue(spec)
+        self.queue = PromptQueue(spec, self.batch)
         self.largest_batch = 0
         self.memory = KvMemory(spec.kv_capacity_tokens, spec.block_tokens, lower)
         self.stepper = self.stepper.of(spec)
@@ -252,6 +260,8 @@ class Worker:
         self._left_tokens += 1
         self.meter.output_tokens += 1
         self._batch_version += 1
+        if self.queue.fair is not None:
+            self.queue.fair.generated(request)
         self.queue.computed(request, more=bool(self.prefilling or self.queue.waiting or self._loading))
         if request.path:
             self.memory.share(request)
@@ -275,11 +285,15 @@ class Worker:
             steps = self.spec.cost.speculation.steps(left, self.spec.seed, request.request_id + request.preemptions)
         request.energy_mark_j = self.meter.per_sequence_j
         self.batch.add(request, steps)
+        if self.queue.fair is not None:
+            self.queue.fair.started(request)
         self._batch_version += 1
 
     def _stop_decoding(self, request: Request) -> None:
         """Take a decoding sequence out of the batch with what it has gained so far."""
         gained, mean = self.batch.remove(request)
+        if self.queue.fair is not None:
+            self.queue.fair.stopped(request)
         if mean != gained:
             self.memory.own_tokens += gained - mean
             self.meter.output_tokens += gained - mean
@@ -345,8 +359,7 @@ class Worker:
             context = request.swapped_tokens or request.prompt_tokens - 1
             if not memory.reserve(request, context, growth, promise):
                 return False
-            self.queue.take()
-            request.context_tokens = context
+            self._take_in(request, context)
             if request.swapped_tokens:
                 assert memory.lower is not None
                 self._load(request, memory.lower.read(context, now_s))
@@ -359,12 +372,11 @@ class Worker:
         hit = memory.admit(request, context, growth, promise, now_s)
         if hit is None:
             return False
-        self.queue.take()
-        request.context_tokens = context
         ready_s = -inf
         found = hit
         if memory.lower is not None and request.path:
             found, ready_s = memory.read_up(request, hit, self._token_s, now_s)
+        self._take_in(request, context, found)
         if request.admitted_s is None:
             request.admitted_s = now_s
             request.cached_tokens = found
@@ -377,6 +389,13 @@ class Worker:
         else:
             self.prefilling.append(request)
         return True
+
+    def _take_in(self, request: Request, context: int, found: int = 0) -> None:
+        """The head of the queue has its room. What was preempted here has been counted before."""
+        self.queue.take()
+        request.context_tokens = context
+        if self.queue.fair is not None and not request.preemptions:
+            self.queue.fair.computed(request, context - found)
 
     def _load(self, request: Request, ready_s: float) -> None:
         """KV of an admitted request comes up from the tier below until `ready_s`."""
@@ -398,6 +417,8 @@ class Worker:
         """Compose the next step's batch and jump until it changes."""
         spec, batch, queue = self.spec, self.batch, self.queue
         waiting = queue.waiting
+        if queue.fair is not None:
+            queue.fair.seat()
         while waiting and (waiting[0].kv_elsewhere or waiting[0].swapped_tokens) and self._admit(waiting[0], now_s):
             pass
         decodes = len(batch)
@@ -420,6 +441,8 @@ class Worker:
             until_change = until_end if until_end < room else room
             if 0 < wait_steps < until_change:
                 until_change = wait_steps
+            if queue.fair is not None and self._has_place:
+                until_change = int(min(until_change, queue.fair.steps_to_change()))
             steps = min(steps or 1, until_change) if pieces else until_change
         elif pieces:
             steps = steps or 1
@@ -439,7 +462,7 @@ class Worker:
         self.next_change_s = jump.end_s
 
     def _take_prompts(self, pieces: list[tuple[Request, int]], budget: int, now_s: float) -> tuple[int, int]:
-        """Fill `budget` tokens of a step with prompts in order of arrival, admitting as many as it takes, into `pieces`.
+        """Fill `budget` tokens of a step with prompts in the order of the queue, admitting as many as it takes, into `pieces`.
 
         A prompt lives on one attention rank, so it gets at most its rank's share of the budget. Returns the tokens taken and
         for how many steps the same pieces can be taken again: 0 where they differ or one of them ends with the step.

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from twin.performance import GpuPower, StepCost
+from twin.serving.queue_order import FIFO, QueueSpec
 
 #: `aggregated` does both phases, `prefill` hands the KV on to a `decode` instance.
 Role = Literal["aggregated", "prefill", "decode"]
@@ -21,7 +22,7 @@ class WorkerSpec:
     prompt for each of several attention ranks (batching delays of engines). With `reserve_answers` a request is admitted when its
     whole answer has room, else when its prompt has, and those that grow out of the memory are preempted: their KV is recomputed,
     or with `swap` put into the tier below. Prefixes are reused by whole blocks of `block_tokens`. `seed` draws what speculation
-    accepts.
+    accepts. `queue` is the order in which requests wait.
     """
 
     name: str
@@ -39,6 +40,7 @@ class WorkerSpec:
     swap: bool = False
     block_tokens: int = 1
     seed: int = 0
+    queue: QueueSpec = FIFO
 
 
 class Progress(NamedTuple):

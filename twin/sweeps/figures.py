@@ -40,5 +40,7 @@ def main_figures(summary: Mapping[str, Any]) -> dict[str, Figure]:
     row |= {key: summary["hardware"][key] for key in ("gpus", "gpu_busy_frac", "speed_of_light_frac")}
     for number, event in enumerate(summary["curtailment"]):
         row |= {f"curtailment.{number}.{key}": event[key] for key in _EVENT}
-    row |= summary["economics"]
-    return row | {f"requests.{key}": value for key, value in summary["requests"].items() if key != "represent"}
+    # Tables inside them (revenue by tier, rejections by reason) are no figures.
+    row |= {key: value for key, value in summary["economics"].items() if not isinstance(value, dict)}
+    counts = {key: value for key, value in summary["requests"].items() if not isinstance(value, dict)}
+    return row | {f"requests.{key}": value for key, value in counts.items() if key != "represent"}

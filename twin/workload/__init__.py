@@ -4,7 +4,7 @@ from twin.workload.agent_generator import AgentGenerator, WarmStart
 from twin.workload.arrivals import ARRIVALS, Arrivals, AtOnce, Gamma, Poisson, Profile, read_profile
 from twin.workload.formats import TRACE_FORMATS, TraceFormat, check_trace, read_trace, trace_format, trace_formats
 from twin.workload.info import trace_info
-from twin.workload.intake import Intake
+from twin.workload.intake import Intake, with_tenants
 from twin.workload.replay import TraceReplay, assign_arrivals
 from twin.workload.servegen import ServeGenSessions
 from twin.workload.session import HASH_BLOCK_TOKENS, NO_ARRIVAL, Call, Session, SessionSource
@@ -43,4 +43,5 @@ __all__ = [
     "trace_format",
     "trace_formats",
     "trace_info",
+    "with_tenants",
 ]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 from twin.errors import InputError
 from twin.rng import stream
 from twin.workload.arrivals import Arrivals
+from twin.workload.session import Session
 
 _CHUNK = 1024
 
@@ -32,23 +35,33 @@ def kept_one_in(n: int, seed: int) -> Iterator[bool]:
 
 
 class TierMix:
-    """Tier -> share of the sessions; a session keeps its tier for all its calls."""
+    """Tier (or tenant, `kind` says) -> share of the sessions; a session keeps what it has drawn for all its calls."""
 
-    def __init__(self, shares: Mapping[str, float]):
+    def __init__(self, shares: Mapping[str, float], kind: str = "tier"):
         if not shares or any(not share >= 0 for share in shares.values()):
-            raise InputError("tier shares must be at least 0, for at least one tier")
+            raise InputError(f"{kind} shares must be at least 0, for at least one {kind}")
         if abs(math.fsum(shares.values()) - 1) > 1e-6:
-            raise InputError(f"the tier shares add up to {math.fsum(shares.values()):g}, not 1")
+            raise InputError(f"the {kind} shares add up to {math.fsum(shares.values()):g}, not 1")
+        self._kind = kind
         self._names = list(shares)
-        self._upto = [math.fsum(list(shares.values())[: i + 1]) for i in range(len(shares))]
+        self._upto = list(accumulate(shares.values()))
 
     def draws(self, seed: int) -> Iterator[str]:
-        """Endless tiers of successive sessions, from a stream of their own."""
+        """Endless draws for successive sessions, from a stream of their own."""
         if len(self._names) == 1:
             while True:
                 yield self._names[0]
-        for draw in uniforms(seed, "workload.tiers"):
-            yield next((name for name, upto in zip(self._names, self._upto, strict=True) if draw < upto), self._names[-1])
+        last = len(self._names) - 1
+        for draw in uniforms(seed, f"workload.{self._kind}s"):
+            yield self._names[min(bisect_right(self._upto, draw), last)]
+
+
+def with_tenants(sessions: Iterable[Session], shares: Mapping[str, float], seed: int) -> Iterator[Session]:
+    """`sessions`, each with its own tenant if it has one and else with one drawn from `shares`."""
+    draws = TierMix(shares, "tenant").draws(seed)
+    for session in sessions:
+        session.tenant = session.tenant or next(draws)
+        yield session
 
 
 @dataclass(frozen=True, slots=True)
