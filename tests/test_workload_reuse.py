@@ -77,7 +77,12 @@ def test_blocks_of_a_path_are_equal_as_far_as_contents_are() -> None:
 
 
 def test_calls_come_in_the_order_in_which_they_would_begin() -> None:
-    chain = [Call((), 0.0, 10, 1), Call((0,), 5.0, 20, 1), Call((0,), 50.0, 30, 1), Call((2,), 0.0, 40, 1, any_of=(1,), any_count=1)]
+    chain = [
+        Call((), 0.0, 10, 1),
+        Call((0,), 5.0, 20, 1),
+        Call((0,), 50.0, 30, 1),
+        Call((2,), 0.0, 40, 1, any_of=(1,), any_count=1),
+    ]
     first = Session(0, 0.0, "", chain)
     second = Session(1, 7.0, "", [Call((), 0.0, 11, 1), Call((0,), 1.0, 21, 1)])
     order = [(session.session_id, call.input_tokens) for session, call in in_nominal_order([first, second], 1.0)]

@@ -35,6 +35,8 @@ class Requests:
         self.input_tokens = table.integers("input_tokens")
         self.cached_tokens = table.integers("cached_tokens")
         self.lower_cached_tokens = table.integers("lower_cached_tokens")
+        self.storage_cached_tokens = table.integers("storage_cached_tokens")
+        self.recomputed_tokens = table.integers("recomputed_tokens")
         self.latency = {name: table.numbers(name) for name in LATENCIES}
         self.finished = self.outcome.are(*FINISHED)
         late = self._late(objectives, horizon_s)

@@ -36,7 +36,9 @@ def trace_cache_command(
     for row in table["curve"]:
         print(f"{row['cache_tokens']:>16,}  {row['hit_frac']:.4f}")
     print(f"{'without bounds':>16}  {table['infinite_hit_frac']:.4f}")
-    print(f"{table['asked_blocks']:,.0f} blocks of {block_tokens} tokens asked for, {table['different_blocks']:,} different ones held")
+    print(
+        f"of {table['asked_blocks']:,.0f} blocks of {block_tokens} tokens, with room for {table['different_blocks']:,} different ones"
+    )
     return 0
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from twin.engine.clock import Clock
 from twin.engine.session_paths import own_keys
 from twin.engine.station import Station
+from twin.engine.turn_keeper import TurnKeeper
 from twin.errors import SimulationError
 from twin.fabric import Network
 from twin.serving import FINISHED, PREFILLED, ContextPath, Homes, Request, Router, Worker, least_loaded
@@ -25,11 +26,13 @@ class Dispatcher:
         network: Network,
         router: Router,
         kv_bytes_per_token: float,
+        turns: TurnKeeper | None = None,
     ):
         self._clock = clock
         self._network = network
         self._router = router
         self._kv_bytes_per_token = kv_bytes_per_token
+        self._turns = turns
         #: Called with each request that has sent its last token; set before the run.
         self.on_finished: Callable[[Request], None]
         self._stations: dict[Worker, Station] = {}
@@ -91,6 +94,8 @@ class Dispatcher:
 
     def accept(self, request: Request) -> None:
         """Take a call in for good: it will be finished, or still here at the horizon."""
+        if self._turns is not None:
+            self._turns.called(request, self._clock.environment.now)
         gate = self._gates.get(request.tier)
         if gate is None:
             self._enter(request)
@@ -140,7 +145,10 @@ class Dispatcher:
     def _enter(self, request: Request) -> None:
         entry = self._entry
         path = request.path
-        worker = entry[0] if len(entry) == 1 else self._router(request, entry, self._homes.find(path) if path else None)
+        home = None
+        if path:
+            home, request.known_tokens = self._homes.find(path)
+        worker = entry[0] if len(entry) == 1 else self._router(request, entry, home)
         if path:
             self._homes.put(path, worker)
         worker.submit(request, self._clock.environment.now)
@@ -152,6 +160,8 @@ class Dispatcher:
         outbox, worker.outbox = worker.outbox, []
         for kind, request in outbox:
             if kind == FINISHED:
+                if self._turns is not None:
+                    self._end_turn(request)
                 self.on_finished(request)
             elif kind == PREFILLED:
                 self._to_decode(request)
@@ -159,6 +169,14 @@ class Dispatcher:
                 self._fetch(request, station)
         if self._leaving:
             self._let_go(station)
+
+    def _end_turn(self, request: Request) -> None:
+        """A call has ended: its context stays with the instance that has its prompt, or goes as the policy has it."""
+        assert self._turns is not None
+        assert request.prefill_worker is not None
+        worker = self._by_name[request.prefill_worker].worker
+        if worker not in self._leaving:
+            self._turns.ended(request, worker, self._clock.environment.now)
 
     def _let_go(self, station: Station) -> None:
         """A station that is to leave does so once it is empty."""

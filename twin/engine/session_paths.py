@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from twin.serving import ContextPath
+from twin.serving import ContextPath, first_tokens
 from twin.workload import HASH_BLOCK_TOKENS, Call, Session
 
 #: Agents of a session, and versions of an agent's context, that keys tell apart.
@@ -57,7 +57,7 @@ class SessionPaths:
         kept = sum(tokens for _, tokens in before[:-1])
         forks = shared + _BLOCK_TOKENS < self._inputs[agent] or call.input_tokens <= kept
         if forks:
-            path = _cut(before, min(shared, call.input_tokens - 1))
+            path = first_tokens(before, min(shared, call.input_tokens - 1))
             self._versions[agent] = version = self._versions.get(agent, 0) + 1
             path = (*path, (self._key(agent, version), call.input_tokens - sum(tokens for _, tokens in path)))
         else:
@@ -95,14 +95,3 @@ def _hashed(call: Call) -> ContextPath:
     hashes = call.hash_ids or ()
     whole = [(each * _KINDS + _HASH, HASH_BLOCK_TOKENS) for each in hashes[:-1]]
     return (*whole, (hashes[-1] * _KINDS + _HASH, call.input_tokens - HASH_BLOCK_TOKENS * len(whole)))
-
-
-def _cut(path: ContextPath, tokens: int) -> ContextPath:
-    """The first `tokens` tokens of a path."""
-    kept = []
-    for key, length in path:
-        if tokens <= 0:
-            break
-        kept.append((key, min(length, tokens)))
-        tokens -= length
-    return tuple(kept)

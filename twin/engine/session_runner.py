@@ -11,8 +11,8 @@ from twin.engine.clock import Clock
 from twin.engine.session_paths import SessionPaths
 from twin.errors import SimulationError
 from twin.recording import TableWriter
-from twin.serving import ContextPath, Request
-from twin.workload import Session
+from twin.serving import AgentTurns, ContextPath, Request
+from twin.workload import Call, Session
 
 
 class Door(Protocol):
@@ -33,9 +33,9 @@ class SessionRun:
     __slots__ = (
         "calls_made",
         "children",
-        "last_of_agent",
         "left",
         "missing",
+        "next_call",
         "paths",
         "refused",
         "request_ids",
@@ -43,6 +43,7 @@ class SessionRun:
         "start_s",
         "tokens",
         "tool_s",
+        "turns",
         "under_way",
     )
 
@@ -52,9 +53,14 @@ class SessionRun:
         self.paths = SessionPaths(session)
         self.missing = [len(call.after) for call in calls]
         self.children: list[list[int]] = [[] for _ in calls]
-        self.last_of_agent: dict[int, int] = {}
+        #: The next call of the same agent, None for its last.
+        self.next_call: list[Call | None] = [None] * len(calls)
+        self.turns: dict[int, AgentTurns] = {}
+        last_of_agent: dict[int, int] = {}
         for index, call in enumerate(calls):
-            self.last_of_agent[call.agent] = index
+            if call.agent in last_of_agent:
+                self.next_call[last_of_agent[call.agent]] = call
+            last_of_agent[call.agent] = index
             for before in call.after:
                 self.children[before].append(index)
         self.request_ids = [-1] * len(calls)
@@ -161,7 +167,13 @@ class SessionRunner:
         self.too_long += tokens > self._context_tokens
         if tokens > self.longest_tokens:
             self.longest_tokens = tokens
-        comes_again = run.last_of_agent[call.agent] != index
+        following = run.next_call[index]
+        comes_again = following is not None
+        turns = run.turns.get(call.agent)
+        if following is not None and turns is None:
+            turns = run.turns[call.agent] = AgentTurns()
+        if turns is not None:
+            turns.next_is_tool = None if following is None else following.tool
         content = run.paths.of(call, comes_again)
         return Request(
             request_id,
@@ -176,6 +188,7 @@ class SessionRunner:
             session=run,
             call_index=index,
             parent_id=max(run.request_ids[i] for i in call.after) if call.after else None,
+            turns=turns,
         )
 
     def finished(self, request: Request) -> None:
@@ -266,6 +279,8 @@ class SessionRunner:
                 energy_j,
                 request.preemptions,
                 request.lower_tokens,
+                request.storage_tokens,
+                request.recomputed_tokens,
             )
         )
 

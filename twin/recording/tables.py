@@ -69,6 +69,8 @@ _REQUESTS = (
     _number("energy_j", "J", "GPU energy attributed to the request, its share of every step it was in"),
     _count("preemptions", "", "times it lost its KV cache to others and was computed again or swapped in"),
     _count("lower_cached_tokens", "token", "of the cached tokens, those read from tiers below HBM (host memory, storage)"),
+    _count("storage_cached_tokens", "token", "of the lower cached tokens, those read from storage"),
+    _count("recomputed_tokens", "token", "tokens of its context that had been computed before and were computed again"),
 )
 
 _SESSIONS = (
