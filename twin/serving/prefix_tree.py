@@ -185,7 +185,8 @@ class PrefixTree:
         self._release(node, pin.tokens - node.start)
         while node is not self._root:
             node.last_use = self._serial
-            self._offer(node)
+            if not node.idle:
+                self._offer(node)
             node = node.parent
 
     def trim(self, pin: Pin) -> None:
@@ -329,7 +330,8 @@ class PrefixTree:
             if length > node.used:
                 self.pinned_tokens += length - node.used
                 node.used = length
-            self._offer(node)  # what it holds past its use can go, once its last idle child is no longer idle
+            if not node.idle and node.tokens > length:
+                self._offer(node)  # what it holds past its use can go, once its last idle child is no longer idle
             if uses is not None:
                 return
             length = node.place[0]
@@ -345,11 +347,13 @@ class PrefixTree:
                 uses[length] -= 1
                 return
             del uses[length]
-            if length == node.used:
-                node.used = max(uses, default=0)
-                self.pinned_tokens -= length - node.used
             if uses:
+                if length == node.used:
+                    node.used = max(uses)
+                    self.pinned_tokens -= length - node.used
                 return
+            self.pinned_tokens -= node.used
+            node.used = 0
             node.uses = None
             length = node.place[0]
             node = node.parent
