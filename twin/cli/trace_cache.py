@@ -37,7 +37,7 @@ def trace_cache_command(
         print(f"{row['cache_tokens']:>16,}  {row['hit_frac']:.4f}")
     print(f"{'without bounds':>16}  {table['infinite_hit_frac']:.4f}")
     print(
-        f"of {table['asked_blocks']:,.0f} blocks of {block_tokens} tokens, with room for {table['different_blocks']:,} different ones"
+        f"of {table['asked_blocks']:,.0f} blocks of {block_tokens} tokens; {table['different_blocks']:,} different ones are held"
     )
     return 0
 
@@ -133,7 +133,7 @@ def _draw(curve: ReuseCurve, block_tokens: int, name: str, picture: Path) -> Non
         )
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(EngFormatter())
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         axes.set_ylim(bottom=0)
         axes.set_xlabel("room of the cache (tokens)")
         axes.set_ylabel("input found")

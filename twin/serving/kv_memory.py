@@ -195,9 +195,11 @@ class KvMemory:
         request.promised_tokens = 0
 
     def warm(self, path: ContextPath) -> None:
-        """Hold a context that was made before the run began, as far as there is room."""
+        """Hold a context that was made before the run began; what gives way to it was moved down before as well."""
         self._tree.insert(path)
-        self._tree.shrink_to(int(self.capacity_tokens - self.own_tokens))
+        lower = self.lower
+        held_below = None if lower is None else lambda path, _: lower.hold(path)
+        self._tree.shrink_to(int(self.capacity_tokens - self.own_tokens), held_below)
 
     def offload(self, path: ContextPath, now_s: float) -> float:
         """Write what is held of a context that nobody uses to the tier below; when that is done, and `give_up` may follow. inf

@@ -84,6 +84,14 @@ class KvTier:
         self._fit(now_s)
         return done_s
 
+    def hold(self, path: ContextPath) -> None:
+        """Keep a context that was here before the run began: no transfer of its time."""
+        self._tree.insert(path)
+        below = self.below
+        self._tree.shrink_to(
+            self.spec.capacity_tokens - self.taken_tokens, None if below is None else lambda path, _: below.hold(path)
+        )
+
     def takes_writes(self, now_s: float) -> bool:
         """Whether what is written now would not be dropped."""
         return self._write_free_s - now_s <= LONGEST_BACKLOG_S
