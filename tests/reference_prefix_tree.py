@@ -56,6 +56,15 @@ class ReferenceMemory:
         self.pins.remove(pinned)
         self.use(pinned)
 
+    def release(self, content: Tokens) -> int:
+        held = content[: self.match(content)]
+        gone = 0
+        while held and held not in self.pinned() and not any(len(p) > len(held) and p[: len(held)] == held for p in self.held):
+            del self.held[held]
+            held = held[:-1]
+            gone += 1
+        return gone
+
     def pinned(self) -> set[Tokens]:
         return {content[: n + 1] for content in self.pins for n in range(len(content))}
 

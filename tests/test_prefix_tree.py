@@ -279,7 +279,7 @@ class AgainstReference(RuleBasedStateMachine):
         self.tree = PrefixTree(block_tokens)
         self.reference = ReferenceMemory(block_tokens)
         self.pins: list[tuple[Pin, Tokens]] = []
-        self.evicted_tokens = 0
+        self.evicted_tokens = self.released_tokens = self.cleared_tokens = 0
 
     @rule(path=paths)
     def match(self, path: ContextPath) -> None:
@@ -321,9 +321,16 @@ class AgainstReference(RuleBasedStateMachine):
     def shrink(self, fewer: int) -> None:
         self.shrink_to(self.tree.total_tokens - fewer)
 
+    @rule(path=paths)
+    def release(self, path: ContextPath) -> None:
+        gone = self.reference.release(tokens_of(path))
+        assert self.tree.release(path) == gone
+        self.released_tokens += gone
+
     @precondition(lambda self: not any(held for _, held in self.pins))
     @rule()
     def clear(self) -> None:
+        self.cleared_tokens += self.tree.total_tokens
         self.tree.clear()
         self.reference.held.clear()
 
@@ -340,6 +347,9 @@ class AgainstReference(RuleBasedStateMachine):
         assert self.tree.total_tokens == len(self.reference.held)
         assert self.tree.pinned_tokens == self.reference.pinned_tokens()
         assert self.tree.evicted_tokens == self.evicted_tokens
+        assert self.tree.released_tokens == self.released_tokens
+        gone = self.evicted_tokens + self.released_tokens + self.cleared_tokens
+        assert self.tree.inserted_tokens == self.tree.total_tokens + gone
         assert len(self.tree) == len(self.reference.segments())
         for prefix in self.reference.held:
             assert self.tree.match(path_of(prefix)) == len(prefix)

@@ -9,13 +9,14 @@ from twin.analysis.compare import compare_summaries, comparison_table
 from twin.analysis.junit import JUnitCase, write_junit
 from twin.analysis.regress import TOLERANCES, Change, Tolerance, check_baseline
 from twin.analysis.run import Run, open_run
-from twin.analysis.totals import GridEventRecord, PoolTime, RunTotals, SiteEnergy, SiteGpus, TierObjectives
+from twin.analysis.totals import CacheTotals, GridEventRecord, PoolTime, RunTotals, SiteEnergy, SiteGpus, TierObjectives
 
 if TYPE_CHECKING:
     from twin.analysis.summary import summarise
 
 __all__ = [
     "TOLERANCES",
+    "CacheTotals",
     "Change",
     "GridEventRecord",
     "JUnitCase",

@@ -38,6 +38,8 @@ class Requests:
         self.tenant: Names = table.names("tenant")
         self.reason: Names = table.names("reason")
         self.first_token_s = table.numbers("first_token_s")
+        self.storage_cached_tokens = table.integers("storage_cached_tokens")
+        self.recomputed_tokens = table.integers("recomputed_tokens")
         self.latency = {name: table.numbers(name) for name in LATENCIES}
         self.finished = self.outcome.are(*FINISHED)
         self._horizon_s = horizon_s

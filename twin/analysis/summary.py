@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from twin.analysis.cache import cache
 from twin.analysis.columns import TableColumns
 from twin.analysis.curtailment import curtailment
 from twin.analysis.fairness import BINS, backlogged, fairness, service_of
@@ -39,6 +40,7 @@ def summarise(run_dir: Path, totals: RunTotals) -> dict[str, Any]:
         "horizon_s": totals.horizon_s,
         "requests": counts,
         "service": _service(run_dir, requests, totals),
+        "cache": cache(requests, totals.cache, list(totals.tiers), totals.represent),
         "energy": _energy(run_dir, totals),
         "hardware": hardware(totals),
         "curtailment": curtailment(run_dir, totals.events, requests, list(totals.tiers), totals.horizon_s),

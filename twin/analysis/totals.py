@@ -64,6 +64,25 @@ class PoolTime:
 
 
 @dataclass(frozen=True, slots=True)
+class CacheTotals:
+    """What became of KV that no sequence used, over all instances and sites, as much as the simulated ones stand for.
+
+    Tokens that HBM gave up: `evicted` as others needed the room, `offloaded` and `dropped` by a policy between turns. Tokens that
+    went down to lower tiers (`written`), that these had no time for (`lost`), and that came back up (`read_back`); those of
+    preempted sequences among them. `recompute_gpu_s` and `recompute_j`: GPU time and energy of prompts computed once more.
+    """
+
+    evicted_tokens: int = 0
+    offloaded_tokens: int = 0
+    dropped_tokens: int = 0
+    written_tokens: int = 0
+    lost_tokens: int = 0
+    read_back_tokens: int = 0
+    recompute_gpu_s: float = 0.0
+    recompute_j: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class GridEventRecord:
     """A load target as it was in force at one site. `ramp_end_s` is when the target is due, `announced_s` when the site
     first heard of it (None: at its start)."""
@@ -109,6 +128,7 @@ class RunTotals:
     events: tuple[GridEventRecord, ...]
     invariants: dict[str, bool]
     energy_price_usd_per_j: float | None = None
+    cache: CacheTotals = CacheTotals()
     planner_moves: int | None = None
     job_sites: dict[str, SiteGpus] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()

@@ -209,6 +209,14 @@ def _trace_commands(trace: argparse.ArgumentParser) -> None:
     info.add_argument("--json", action="store_true")
     info.add_argument("--plot", type=Path, metavar="FILE", help="draw it as well, to a .png, .svg or .pdf")
     info.set_defaults(call=_trace_info)
+    cache = inner.add_parser("cache", help="what caches of different sizes would find of a trace's contexts")
+    cache.add_argument("file", type=Path, metavar="FILE", help="a trace")
+    cache.add_argument("--format", default="auto")
+    cache.add_argument("--sizes", metavar="N1,N2,...", help="rooms in tokens, such as 500k,20M (default: from full room down)")
+    cache.add_argument("--rate", metavar="RATE", help="mean rate at which sessions arrive, for a trace that records no arrivals")
+    cache.add_argument("--plot", type=Path, metavar="FILE", help="draw the curve to a .svg or .png")
+    cache.add_argument("--json", action="store_true")
+    cache.set_defaults(call=_trace_cache)
     convert = inner.add_parser("convert", help="write a trace in another format, told by the output's name")
     convert.add_argument("file", type=Path, metavar="FILE", help="a trace")
     convert.add_argument("--format", default="auto")
@@ -309,6 +317,13 @@ def _trace_info(options: argparse.Namespace) -> int:
     from twin.cli.trace import trace_info_command
 
     return trace_info_command(options.file, options.format, options.json, options.plot)
+
+
+def _trace_cache(options: argparse.Namespace) -> int:
+    from twin.cli.trace_cache import trace_cache_command
+
+    rate_per_s = None if options.rate is None else _rate_per_s(options.rate)
+    return trace_cache_command(options.file, options.format, options.sizes, rate_per_s, options.json, options.plot)
 
 
 def _trace_convert(options: argparse.Namespace) -> int:

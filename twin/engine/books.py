@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from twin.analysis import GridEventRecord, PoolTime, RunTotals, SiteEnergy, SiteGpus, TierObjectives
+from twin.analysis import CacheTotals, GridEventRecord, PoolTime, RunTotals, SiteEnergy, SiteGpus, TierObjectives
 from twin.engine.control_process import ControlProcess
 from twin.engine.planner_process import PlannerProcess
 from twin.engine.plant_process import PlantProcess
@@ -18,7 +18,7 @@ from twin.schema import catalog_with
 from twin.schema.instances import instance_of
 from twin.schema.scenario import Scenario
 from twin.schema.workload import Tier
-from twin.serving import Admission
+from twin.serving import Admission, CacheCounts, KvTier
 
 #: Instances of a pool below which thinning changes how often a KV-aware router finds a call's prefix (seen on curtail_80: 5-9 %
 #: of the energy with 3 instances for 12).
@@ -63,6 +63,7 @@ def totals(scenario: Scenario, sites: Sequence[SiteRun], admission: Admission | 
         ),
         invariants=_invariants(scenario, sites, admission),
         energy_price_usd_per_j=scenario.grid.energy_price,
+        cache=_cache(scenario, sites),
         planner_moves=scenario.represent * sum(planner.moves for planner in planners) if planners else None,
         job_sites={site.runtime.name: _gpus(site) for site in sites if site.runtime.jobs is not None},
         warnings=tuple(_warnings(scenario, sites)),
@@ -95,6 +96,32 @@ def _pool_times(scenario: Scenario, sites: Sequence[SiteRun]) -> dict[str, PoolT
             prompt_tokens=scenario.represent * math.fsum(span.progress.prefill_tokens for span in spans),
         )
     return times
+
+
+def _cache(scenario: Scenario, sites: Sequence[SiteRun]) -> CacheTotals:
+    """What became of KV that no sequence used; storage is a site's, host memory an instance's."""
+    workers = [station.worker for site in sites for station in site.runtime.stations]
+    counts = CacheCounts()
+    for worker in workers:
+        counts = counts.plus(worker.cache_counts)
+    storages = [tier for site in sites if (tier := _storage(site)) is not None]
+    n = scenario.represent
+    return CacheTotals(
+        evicted_tokens=n * counts.evicted,
+        offloaded_tokens=n * counts.offloaded,
+        dropped_tokens=n * counts.dropped,
+        written_tokens=n * counts.written,
+        lost_tokens=n * (counts.lost + sum(tier.dropped_tokens for tier in storages)),
+        read_back_tokens=n * (counts.read + sum(tier.read_tokens for tier in storages)),
+        recompute_gpu_s=n * math.fsum(worker.meter.recomputed_s * worker.spec.gpus for worker in workers),
+        recompute_j=n * math.fsum(worker.meter.recomputed_j for worker in workers),
+    )
+
+
+def _storage(site: SiteRun) -> KvTier | None:
+    """The tier below host memory, which all instances of a site share."""
+    hosts = (station.worker.memory.lower for station in site.runtime.stations)
+    return next((host.below for host in hosts if host is not None and host.below is not None), None)
 
 
 def _warnings(scenario: Scenario, sites: Sequence[SiteRun]) -> Iterator[str]:
@@ -188,6 +215,9 @@ def _invariants(scenario: Scenario, sites: Sequence[SiteRun], admission: Admissi
             abs(s - d.busy_s) <= _ENERGY_TOLERANCE * max(d.busy_s, 1.0) for s, d in zip(splits, done, strict=True)
         )
         check("losses_add_up", split_adds_up)
+        below = [worker.memory.lower for worker in workers] + [_storage(site)]
+        check("kv_tokens_conserved", all(worker.memory.books_balance for worker in workers))
+        check("kv_tiers_conserved", all(tier.books_balance for tier in below if tier is not None))
     failed = [name for name, holds in held.items() if not holds]
     if failed:
         raise SimulationError(f"scenario {scenario.name}: the run broke its own books: {', '.join(failed)}")

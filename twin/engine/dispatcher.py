@@ -11,6 +11,7 @@ from typing import Any
 from twin.engine.clock import Clock
 from twin.engine.session_paths import own_keys
 from twin.engine.station import Station
+from twin.engine.turn_keeper import TurnKeeper
 from twin.errors import SimulationError
 from twin.fabric import Network
 from twin.serving import FINISHED, PREFILLED, Admission, ContextPath, Homes, Request, Router, Worker, least_loaded
@@ -27,6 +28,7 @@ class Dispatcher:
         kv_bytes_per_token: float,
         site: str = "",
         admission: Admission | None = None,
+        turns: TurnKeeper | None = None,
     ):
         self._clock = clock
         self._network = network
@@ -34,6 +36,7 @@ class Dispatcher:
         self._kv_bytes_per_token = kv_bytes_per_token
         self._site = site
         self._admission = admission
+        self._turns = turns
         #: Called with each request that has sent its last token; set before the run.
         self.on_finished: Callable[[Request], None]
         self._stations: dict[Worker, Station] = {}
@@ -108,6 +111,8 @@ class Dispatcher:
         """Take a call in for good: it will be finished, or still here at the horizon."""
         if self._admission is not None:
             self._admission.accepted(request, self._site, self._clock.now_s)
+        if self._turns is not None:
+            self._turns.called(request, self._clock.environment.now)
         gate = self._gates.get(request.tier)
         if gate is None:
             self._enter(request)
@@ -157,7 +162,10 @@ class Dispatcher:
     def _enter(self, request: Request) -> None:
         entry = self._entry
         path = request.path
-        worker = entry[0] if len(entry) == 1 else self._router(request, entry, self._homes.find(path) if path else None)
+        home = None
+        if path:
+            home, request.known_tokens = self._homes.find(path)
+        worker = entry[0] if len(entry) == 1 else self._router(request, entry, home)
         if path:
             self._homes.put(path, worker)
         worker.submit(request, self._clock.environment.now)
@@ -171,6 +179,8 @@ class Dispatcher:
             if kind == FINISHED:
                 if self._admission is not None:
                     self._admission.ended(request, self._site)
+                if self._turns is not None:
+                    self._end_turn(request)
                 self.on_finished(request)
             elif kind == PREFILLED:
                 self._to_decode(request)
@@ -178,6 +188,14 @@ class Dispatcher:
                 self._fetch(request, station)
         if self._leaving:
             self._let_go(station)
+
+    def _end_turn(self, request: Request) -> None:
+        """A call has ended: its context stays with the instance that has its prompt, or goes as the policy has it."""
+        assert self._turns is not None
+        assert request.prefill_worker is not None
+        worker = self._by_name[request.prefill_worker].worker
+        if worker not in self._leaving:
+            self._turns.ended(request, worker, self._clock.environment.now)
 
     def _let_go(self, station: Station) -> None:
         """A station that is to leave does so once it is empty."""

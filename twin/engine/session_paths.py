@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from twin.serving import ContextPath
+from twin.serving import ContextPath, first_tokens
 from twin.workload import HASH_BLOCK_TOKENS, Call, Session
 
 #: Agents of a session, and versions of an agent's context, that keys tell apart.
@@ -77,7 +77,7 @@ class SessionPaths:
         kept = sum(tokens for _, tokens in before[:-1])
         forks = shared + _BLOCK_TOKENS < self._inputs[agent] or call.input_tokens <= kept
         if forks:
-            path = _cut(before, min(shared, call.input_tokens - 1))
+            path = first_tokens(before, min(shared, call.input_tokens - 1))
             self._versions[agent] = version = self._versions.get(agent, 0) + 1
             path = (*path, (self._key(agent, version), call.input_tokens - sum(tokens for _, tokens in path)))
         else:
@@ -101,7 +101,7 @@ class SessionPaths:
 
     def _spawn(self, agent: int, call: Call, spawned: ContextPath) -> Content:
         """The first context of an agent that begins with another's."""
-        begun = _cut(spawned, min(call.shared_prefix_tokens, call.input_tokens - 1))
+        begun = first_tokens(spawned, min(call.shared_prefix_tokens, call.input_tokens - 1))
         shared = sum(tokens for _, tokens in begun)
         path = (*begun, (self._key(agent, 0), call.input_tokens - shared))
         return Content(self._remember(agent, path, call.input_tokens), shared, False)
@@ -153,14 +153,3 @@ def own_segments(path: ContextPath, agent: int) -> ContextPath:
 def own_keys(path: ContextPath) -> list[int]:
     """Keys of the segments that one session alone has."""
     return [key for key, _ in path if key % _KINDS == _OWN]
-
-
-def _cut(path: ContextPath, tokens: int) -> ContextPath:
-    """The first `tokens` tokens of a path."""
-    kept = []
-    for key, length in path:
-        if tokens <= 0:
-            break
-        kept.append((key, min(length, tokens)))
-        tokens -= length
-    return tuple(kept)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twin.engine.session_paths import SessionPaths
 from twin.errors import SimulationError
-from twin.serving import Request, ToolRun
+from twin.serving import AgentTurns, Request, ToolRun
 from twin.workload import Call, Session
 
 #: What a call does: waits for others, waits for its tool or person or is in the front end, is with an instance, has ended, or
@@ -39,6 +39,7 @@ class SessionRun:
         "led_by",
         "left",
         "missing",
+        "next_call",
         "outcome",
         "paths",
         "racing",
@@ -53,6 +54,7 @@ class SessionRun:
         "tool_failures",
         "tool_retries",
         "tool_runs",
+        "turns",
         "under_way",
         "wanted",
     )
@@ -68,8 +70,13 @@ class SessionRun:
         #: Of each first-k join: how many more are enough. Of each call: the joins that may take it.
         self.wanted: dict[int, int] = {}
         self.racing: dict[int, list[int]] = {}
+        #: The next call of the same agent, None for its last; and what the agents' waits were.
+        self.next_call: list[Call | None] = [None] * len(calls)
+        self.turns: dict[int, AgentTurns] = {}
         last_of_agent: dict[int, int] = {}
         for index, call in enumerate(calls):
+            if call.agent in last_of_agent:
+                self.next_call[last_of_agent[call.agent]] = call
             last_of_agent[call.agent] = index
             for before in call.after:
                 if not 0 <= before < index:
@@ -79,7 +86,7 @@ class SessionRun:
                 self._join(index, call)
         self.paths = SessionPaths(session)
         #: Of each call: whether its context will be asked for again, by its own agent or by one that it spawns.
-        self.comes_again = [last_of_agent[call.agent] != index for index, call in enumerate(calls)]
+        self.comes_again = [following is not None for following in self.next_call]
         for index in self.paths.spawners:
             self.comes_again[index] = True
         self.states = bytearray(len(calls))

@@ -12,7 +12,7 @@ from twin.engine.session_paths import own_segments
 from twin.engine.session_run import ACCEPTED, COMING, NO_TIME, SessionRun, Split
 from twin.engine.tool_process import ToolProcess
 from twin.recording import TableWriter
-from twin.serving import ContextPath, Level, Request
+from twin.serving import AgentTurns, ContextPath, Level, Request
 from twin.workload import Session
 
 
@@ -166,6 +166,12 @@ class SessionRunner:
         comes_again = run.comes_again[index]
         led_by = run.led_by[index]
         assert led_by is not None
+        following = run.next_call[index]
+        turns = run.turns.get(call.agent)
+        if following is not None and turns is None:
+            turns = run.turns[call.agent] = AgentTurns()
+        if turns is not None:
+            turns.next_is_tool = None if following is None else following.tool
         content = run.paths.of(call, comes_again)
         return Request(
             request_id,
@@ -181,6 +187,7 @@ class SessionRunner:
             session=run,
             call_index=index,
             parent_id=led_by[2],
+            turns=turns,
         )
 
     def finished(self, request: Request) -> None:
@@ -299,6 +306,8 @@ class SessionRunner:
                 request.lower_tokens,
                 request.tenant or None,
                 reason,
+                request.storage_tokens,
+                request.recomputed_tokens,
             )
         )
 

@@ -21,6 +21,7 @@ from twin.engine.session_runner import SessionRunner, TierRules
 from twin.engine.site_runtime import Floats, PoolRuntime, SiteRuntime
 from twin.engine.station import Station
 from twin.engine.tool_process import NO_FAILURES, ToolFailures, ToolProcess
+from twin.engine.turn_keeper import TurnKeeper
 from twin.errors import InputError
 from twin.facility import Plant
 from twin.grid import FeedSchedule, LoadTargetEvent
@@ -29,9 +30,9 @@ from twin.recording import RunDirectory
 from twin.schema.instances import instance_of, rack_of
 from twin.schema.sandboxes import sandboxes_of
 from twin.schema.scenario import Scenario
-from twin.schema.serving import Pool
+from twin.schema.serving import KvCache, Pool
 from twin.schema.topology import Site
-from twin.serving import Admission, KvTier, KvTierSpec, SandboxPool, Worker, WorkerSpec, router
+from twin.serving import Admission, KvTier, KvTierSpec, SandboxPool, Worker, WorkerSpec, router, turn_policy
 
 
 def build_site(
@@ -55,7 +56,8 @@ def build_site(
     network, fabric_w = build_network(site, pools, places, catalog, represent)
     token_bytes = shape.kv_bytes_per_token(serving.precision.kv)
     storage, swap = _storage(scenario, token_bytes), serving.preemption == "swap"
-    dispatcher = Dispatcher(clock, network, router(serving.router), token_bytes, site.name, admission)
+    turns = _turn_keeper(serving.kv_cache, clock)
+    dispatcher = Dispatcher(clock, network, router(serving.router), token_bytes, site.name, admission, turns)
     runtimes: list[PoolRuntime] = []
     stations: list[Station] = []
     for pool in pools:
@@ -151,6 +153,14 @@ def worker_spec(name: str, scenario: Scenario, pool: Pool, site: Site, catalog: 
         seed=scenario.seed,
         queue=queue_spec(scenario),
     )
+
+
+def _turn_keeper(cache: KvCache, clock: Clock) -> TurnKeeper | None:
+    """Who looks after contexts between turns; None where they are kept in any case."""
+    if cache.keeps_all:
+        return None
+    for_people = cache.while_person_thinks or cache.between_turns
+    return TurnKeeper(clock, *(turn_policy(each.policy, each.after or 0.0) for each in (cache.between_turns, for_people)))
 
 
 def _storage(scenario: Scenario, token_bytes: float) -> KvTier | None:

@@ -76,6 +76,8 @@ _REQUESTS = (
     _count("lower_cached_tokens", "token", "of the cached tokens, those read from tiers below HBM (host memory, storage)"),
     _name("tenant", "whose request it is; null where it is nobody's in particular", True),
     _name("reason", f"why it was rejected: {', '.join(REFUSALS)}; null if it was not", True),
+    _count("storage_cached_tokens", "token", "of the lower cached tokens, those read from storage"),
+    _count("recomputed_tokens", "token", "tokens of its context that had been computed before and were computed again"),
 )
 
 _SESSIONS = (

@@ -22,6 +22,8 @@ ModelName = Annotated[str, CatalogName("model")]
 BackendName = Annotated[str, CatalogName("backend")]
 RouterName = Annotated[str, PluginName("twin.routers", "router", ("least_loaded", "kv_affinity"))]
 
+TurnPolicyName = Annotated[str, PluginName("twin.turn_policies", "policy between turns", ("keep", "drop", "offload", "predict"))]
+
 
 class Parallelism(Model):
     """How one engine instance spreads over GPUs: attention over tp x dp, experts over ep groups, layers over pp stages."""
@@ -138,6 +140,21 @@ class StorageCache(Model):
     """Time before the first byte."""
 
 
+class BetweenTurns(Model):
+    """What becomes of a context in HBM while its agent waits for its next call."""
+
+    policy: TurnPolicyName = "keep"
+    """`keep` it until the room is needed, `drop` it, `offload` it to the tier below, or `predict` by the time it will be away."""
+    after: NonNegativeTime | None = None
+    """How long it stays before it is dropped or offloaded (default: not at all)."""
+
+    @model_validator(mode="after")
+    def _after_what(self) -> Self:
+        if self.after is not None and self.policy in ("keep", "predict"):
+            raise FieldError("after", f"is for dropping and offloading: {self.policy!r} waits for nothing")
+        return self
+
+
 class KvCache(Model):
     """What becomes of KV that no sequence uses."""
 
@@ -147,12 +164,29 @@ class KvCache(Model):
     """Second tier; without it, what HBM has no room for is gone."""
     storage: StorageCache | None = None
     """Third tier, below host memory."""
+    between_turns: BetweenTurns = BetweenTurns()
+    """A context between two calls of its agent, while a tool runs."""
+    while_person_thinks: BetweenTurns | None = None
+    """The same while a person thinks; without it, as for tools."""
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
         if self.storage is not None and self.host is None:
             raise FieldError("storage", "lies below host memory: give `host` as well")
         return self
+
+    @model_validator(mode="after")
+    def _somewhere_to_offload(self) -> Self:
+        for name in ("between_turns", "while_person_thinks"):
+            turns: BetweenTurns | None = getattr(self, name)
+            if turns is not None and turns.policy == "offload" and self.host is None:
+                raise FieldError(name, "offloading needs a tier below HBM: give `kv_cache.host`")
+        return self
+
+    @property
+    def keeps_all(self) -> bool:
+        """Whether contexts are kept between turns whatever they wait for."""
+        return self.between_turns.policy == "keep" and (self.while_person_thinks or self.between_turns).policy == "keep"
 
 
 class Planner(Model):

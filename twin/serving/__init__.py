@@ -1,6 +1,7 @@
 """Engine instances and how calls reach them."""
 
 from twin.serving.admission import Admission, Limits, TokenBucket
+from twin.serving.between_turns import TURN_POLICIES, AgentTurns, Idle, Plan, TurnPolicy, WaitMemory, turn_policy
 from twin.serving.closed_loop import ClosedLoop
 from twin.serving.gpu_floor import GpuFloor, SpareDomain
 from twin.serving.homes import Homes
@@ -8,12 +9,13 @@ from twin.serving.job import DONE, PAUSED, SAVED, STOPPED, Job
 from twin.serving.job_queue import JobQueue
 from twin.serving.job_spec import CheckpointRule, GpuTime, JobProgress, JobSpec, JobStep, JobSteps
 from twin.serving.jump import Jump, clock_under_cap
+from twin.serving.kv_memory import CacheCounts
 from twin.serving.kv_tier import KvTier, KvTierSpec
 from twin.serving.level import Level
 from twin.serving.losses import TimeSplit
 from twin.serving.planner import Move, Split, SplitPlanner
 from twin.serving.pool_load import DecodeLoad, PrefillLoad, decode_load, prefill_load
-from twin.serving.prefix_tree import ContextPath
+from twin.serving.prefix_tree import ContextPath, first_tokens
 from twin.serving.queue_order import QueueSpec
 from twin.serving.request import Request
 from twin.serving.router import ROUTERS, Router, least_loaded, router
@@ -30,7 +32,10 @@ __all__ = [
     "ROUTERS",
     "SAVED",
     "STOPPED",
+    "TURN_POLICIES",
     "Admission",
+    "AgentTurns",
+    "CacheCounts",
     "CheckpointRule",
     "ClosedLoop",
     "ContextPath",
@@ -38,6 +43,7 @@ __all__ = [
     "GpuFloor",
     "GpuTime",
     "Homes",
+    "Idle",
     "Job",
     "JobProgress",
     "JobQueue",
@@ -50,6 +56,7 @@ __all__ = [
     "Level",
     "Limits",
     "Move",
+    "Plan",
     "PrefillLoad",
     "Progress",
     "QueueSpec",
@@ -63,11 +70,15 @@ __all__ = [
     "TimeSplit",
     "TokenBucket",
     "ToolRun",
+    "TurnPolicy",
+    "WaitMemory",
     "Worker",
     "WorkerSpec",
     "clock_under_cap",
     "decode_load",
+    "first_tokens",
     "least_loaded",
     "prefill_load",
     "router",
+    "turn_policy",
 ]

@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+from collections import deque
 from math import inf
+from typing import NamedTuple
 
 from twin.serving.kv_tier import KvTier
-from twin.serving.prefix_tree import ContextPath, Pin, PrefixTree
+from twin.serving.prefix_tree import ContextPath, Pin, PrefixTree, first_tokens
 from twin.serving.request import Request
 
 #: Share of the memory that admission leaves free for sequences to grow into, as engines do (vLLM's watermark).
 _WATERMARK = 100
+
+
+class CacheCounts(NamedTuple):
+    """Tokens of contexts that HBM gave up: `evicted` as others needed the room, `offloaded` and `dropped` as a policy between
+    turns had it. `written` came to the tier below, `lost` it had no time for, and `read` went up again."""
+
+    evicted: int = 0
+    offloaded: int = 0
+    dropped: int = 0
+    written: int = 0
+    lost: int = 0
+    read: int = 0
+
+    def plus(self, other: CacheCounts) -> CacheCounts:
+        """Both together."""
+        return CacheCounts(*(one + more for one, more in zip(self, other, strict=True)))
 
 
 class KvMemory:
@@ -20,7 +38,18 @@ class KvMemory:
     whole blocks of `block_tokens`. With speculation the sum grows by its mean gain, so it is no whole number then.
     """
 
-    __slots__ = ("_tree", "_watermark_tokens", "block_tokens", "capacity_tokens", "lower", "own_tokens", "promised_tokens")
+    __slots__ = (
+        "_ages",
+        "_tree",
+        "_watermark_tokens",
+        "block_tokens",
+        "capacity_tokens",
+        "dropped_tokens",
+        "lower",
+        "offloaded_tokens",
+        "own_tokens",
+        "promised_tokens",
+    )
 
     def __init__(self, capacity_tokens: int, block_tokens: int = 1, lower: KvTier | None = None):
         self.capacity_tokens = capacity_tokens
@@ -31,6 +60,10 @@ class KvMemory:
         self.own_tokens: float = 0
         #: What the sequences admitted will hold at their ends, beside shared prefixes.
         self.promised_tokens = 0
+        self.offloaded_tokens = 0
+        self.dropped_tokens = 0
+        #: Uses that had ended when, as far back as anything held was used.
+        self._ages: deque[tuple[int, float]] = deque()
 
     @property
     def pinned_tokens(self) -> float:
@@ -67,7 +100,7 @@ class KvMemory:
         while tier is not None:
             held = max(held, tier.match(path))
             tier = tier.below
-        return self._usable(request, held)
+        return self.usable(request, held)
 
     def reserve(self, request: Request, context: int, growth: int, promise: int) -> bool:
         """Take room for a context whose KV comes from elsewhere, if there is any; see `admit`."""
@@ -102,7 +135,7 @@ class KvMemory:
                 self._tree.trim(pin)
         self._take(request, context - held, promise and promise - held)
         self.fit(now_s)
-        return self._usable(request, held)
+        return self.usable(request, held)
 
     def _pinned(self, request: Request, context: int, growth: int, promise: int) -> tuple[bool, Pin | None]:
         """Whether there is room once what is held of the prompt is pinned, and the pin."""
@@ -121,19 +154,23 @@ class KvMemory:
         request.promised_tokens = promise
         self.promised_tokens += promise
 
-    def read_up(self, request: Request, hit: int, computed_s: float, now_s: float) -> tuple[int, float]:
+    def read_up(self, request: Request, hit: int, computed_s: float, now_s: float) -> tuple[int, int, float]:
         """Bring up what tiers below hold of the request's prompt beyond `hit`, if that is sooner than computing it a token in
-        `computed_s`: tokens found in all, and when they are there (-inf: nothing to wait for)."""
+        `computed_s`: tokens found in all, those of them below the first of these tiers, and when they are there (-inf: nothing to
+        wait for)."""
         path = request.path
         tier = self.lower
         done_s = -inf
+        deep = 0
         while path and tier is not None:
-            found = self._usable(request, tier.match(path))
+            found = self.usable(request, tier.match(path))
             if found > hit and tier.read_done_s(found - hit, now_s) - now_s < (found - hit) * computed_s:
                 done_s = max(done_s, tier.read(found - hit, now_s))
+                if tier is not self.lower:
+                    deep += found - hit
                 hit = found
             tier = tier.below
-        return hit, done_s
+        return hit, deep, done_s
 
     def share(self, request: Request) -> None:
         """The request's prompt is computed: others may use it from now on. What another computed meanwhile is held once."""
@@ -158,9 +195,56 @@ class KvMemory:
         request.promised_tokens = 0
 
     def warm(self, path: ContextPath) -> None:
-        """Hold a context that was made before the run began, as far as there is room."""
+        """Hold a context that was made before the run began; what gives way to it was moved down before as well."""
         self._tree.insert(path)
-        self._tree.shrink_to(int(self.capacity_tokens - self.own_tokens))
+        lower = self.lower
+        held_below = None if lower is None else lambda path, _: lower.hold(path)
+        self._tree.shrink_to(int(self.capacity_tokens - self.own_tokens), held_below)
+
+    def offload(self, path: ContextPath, now_s: float) -> float:
+        """Write what is held of a context that nobody uses to the tier below; when that is done, and `give_up` may follow. inf
+        where writing would have to wait too long: it stays."""
+        lower = self.lower
+        held = self._tree.match(path)
+        if lower is None or not held or not lower.takes_writes(now_s):
+            return inf
+        return lower.write(first_tokens(path, held), now_s)
+
+    def give_up(self, path: ContextPath, *, offloaded: bool) -> None:
+        """A context leaves, as far as nobody else uses it: it has been written below, or it is dropped."""
+        tokens = self._tree.release(path)
+        if offloaded:
+            self.offloaded_tokens += tokens
+        else:
+            self.dropped_tokens += tokens
+
+    def survival_s(self, now_s: float) -> float:
+        """How long what nobody uses stays, as far as can be seen: as long as the oldest of it has been there; inf while there is
+        room. Known to the times of these questions."""
+        ages, tree = self._ages, self._tree
+        ages.append((tree.last_use_serial, now_s))
+        oldest = tree.oldest_use()
+        if oldest is None or tree.total_tokens + self.own_tokens < self.longest_tokens:
+            return inf
+        while len(ages) > 1 and ages[1][0] <= oldest:
+            ages.popleft()
+        return now_s - ages[0][1]
+
+    @property
+    def counts(self) -> CacheCounts:
+        """What became of contexts here, and in the tier below."""
+        lower = self.lower
+        below = (0, 0, 0) if lower is None else (lower.written_tokens, lower.dropped_tokens, lower.read_tokens)
+        return CacheCounts(self.evicted_tokens, self.offloaded_tokens, self.dropped_tokens, *below)
+
+    @property
+    def books_balance(self) -> bool:
+        """Whether all that was taken in is held or was given up in a way that is counted, within the room that there is."""
+        tree = self._tree
+        gone = tree.evicted_tokens + tree.released_tokens + tree.trimmed_tokens
+        left = tree.released_tokens == self.offloaded_tokens + self.dropped_tokens
+        fits = self.own_tokens + tree.total_tokens <= self.capacity_tokens + 1e-6  # mean gains of drafts are sums of fractions
+        return left and fits and tree.inserted_tokens == tree.total_tokens + gone
 
     def settle(self) -> None:
         """Sums of mean gains have drifted: nothing decodes now, so they are whole again."""
@@ -173,15 +257,15 @@ class KvMemory:
             lower = self.lower
             self._tree.shrink_to(int(room), None if lower is None else lambda path, _: lower.write(path, now_s))
 
+    def usable(self, request: Request, held: int) -> int:
+        """Of `held` tokens the whole blocks, as far as the call shares them; the last token of a prompt is computed anyway."""
+        usable = min(held, request.shared_prefix_tokens)
+        usable -= usable % self.block_tokens
+        return max(0, min(usable, request.prompt_tokens - 1))
+
     def _grow(self, request: Request, path: ContextPath) -> None:
         pin: Pin | None = request.pin
         if pin is not None:
             before = pin.tokens
             self._tree.grow(pin, path)
             self.own_tokens -= pin.tokens - before
-
-    def _usable(self, request: Request, held: int) -> int:
-        """Of `held` tokens the whole blocks, as far as the call shares them; the last token of a prompt is computed anyway."""
-        usable = min(held, request.shared_prefix_tokens)
-        usable -= usable % self.block_tokens
-        return max(0, min(usable, request.prompt_tokens - 1))

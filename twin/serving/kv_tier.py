@@ -68,14 +68,45 @@ class KvTier:
         """Tokens of `path` from the front that this tier holds."""
         return self._tree.match(path)
 
-    def write(self, path: ContextPath, now_s: float) -> None:
-        """Keep a context that the tier above gives up; what this tier has no room for goes to the one below."""
+    def write(self, path: ContextPath, now_s: float) -> float:
+        """Keep a context that the tier above gives up; what this tier has no room for goes to the one below.
+
+        When it is written: at once where it was held, inf where it was dropped.
+        """
         new = path_tokens(path) - self._tree.match(path)
-        if new and not self._send(new, now_s):
-            self.dropped_tokens += new
-            return
+        done_s = now_s
+        if new:
+            if not self._send(new, now_s):
+                self.dropped_tokens += new
+                return inf
+            done_s = self._write_free_s
         self._tree.insert(path)
         self._fit(now_s)
+        return done_s
+
+    def hold(self, path: ContextPath) -> None:
+        """Keep a context that was here before the run began: no transfer of its time."""
+        self._tree.insert(path)
+        below = self.below
+        self._tree.shrink_to(
+            self.spec.capacity_tokens - self.taken_tokens, None if below is None else lambda path, _: below.hold(path)
+        )
+
+    def takes_writes(self, now_s: float) -> bool:
+        """Whether what is written now would not be dropped."""
+        return self._write_free_s - now_s <= LONGEST_BACKLOG_S
+
+    def move_s(self, tokens: int) -> float:
+        """How long it takes `tokens` to come here and back up, if nothing else is on the way."""
+        return self.spec.latency_s + 2 * tokens / self.spec.tokens_per_s
+
+    @property
+    def books_balance(self) -> bool:
+        """Whether all that was taken in is held or was given up, within the room that there is."""
+        tree = self._tree
+        gone = tree.evicted_tokens + tree.released_tokens + tree.trimmed_tokens
+        held = tree.total_tokens + self.taken_tokens
+        return tree.inserted_tokens == tree.total_tokens + gone and held <= self.spec.capacity_tokens
 
     def read_done_s(self, tokens: int, now_s: float) -> float:
         """When `tokens` asked for now would be up."""
@@ -101,10 +132,9 @@ class KvTier:
         self.taken_tokens -= tokens
 
     def _send(self, tokens: int, now_s: float) -> bool:
-        free_s = max(self._write_free_s, now_s)
-        if free_s - now_s > LONGEST_BACKLOG_S:
+        if not self.takes_writes(now_s):
             return False
-        self._write_free_s = free_s + tokens / self.spec.tokens_per_s
+        self._write_free_s = max(self._write_free_s, now_s) + tokens / self.spec.tokens_per_s
         self.written_tokens += tokens
         return True
 

@@ -28,6 +28,8 @@ class Meter:
         "output_tokens",
         "per_sequence_j",
         "prefill_tokens",
+        "recomputed_j",
+        "recomputed_s",
         "step_energy_j",
     )
 
@@ -42,6 +44,9 @@ class Meter:
         self._split = [0.0] * len(TimeSplit._fields)
         self.output_tokens: float = 0
         self.prefill_tokens = 0
+        #: What contexts that had been computed before cost once more: energy as charged, seconds of full steps.
+        self.recomputed_j = 0.0
+        self.recomputed_s = 0.0
         self.decode_batch_s = 0.0
         self.per_sequence_j = 0.0
         self.attributed_j = 0.0

@@ -21,7 +21,7 @@ from twin.errors import SimulationError
 ContextPath = tuple[tuple[int, int], ...]
 
 #: What takes the content that is evicted: its path up to where it ended before, and the tokens of that path that stay.
-Evicted = Callable[[ContextPath, int], None]
+Evicted = Callable[[ContextPath, int], object]
 
 #: Out-of-date entries of the eviction order that are not worth a clean-up.
 FEW_ENTRIES = 64
@@ -30,6 +30,17 @@ FEW_ENTRIES = 64
 def path_tokens(path: ContextPath) -> int:
     """Tokens of the whole content."""
     return sum(tokens for _, tokens in path)
+
+
+def first_tokens(path: ContextPath, tokens: int) -> ContextPath:
+    """The first `tokens` tokens of a path, or all that it has."""
+    kept = []
+    for key, length in path:
+        if tokens <= 0:
+            break
+        kept.append((key, min(length, tokens)))
+        tokens -= length
+    return tuple(kept)
 
 
 class _Node:
@@ -75,7 +86,19 @@ class PrefixTree:
     its end, so that a multiple of them or what is pinned remains. What is matched is not rounded.
     """
 
-    __slots__ = ("_block_tokens", "_nodes", "_order", "_root", "_serial", "evicted_tokens", "pinned_tokens", "total_tokens")
+    __slots__ = (
+        "_block_tokens",
+        "_nodes",
+        "_order",
+        "_root",
+        "_serial",
+        "evicted_tokens",
+        "inserted_tokens",
+        "pinned_tokens",
+        "released_tokens",
+        "total_tokens",
+        "trimmed_tokens",
+    )
 
     def __init__(self, block_tokens: int = 1):
         self._block_tokens = block_tokens
@@ -89,8 +112,12 @@ class PrefixTree:
         self.total_tokens = 0
         #: Tokens of all contexts that are pinned, those that several share once.
         self.pinned_tokens = 0
-        #: Tokens evicted since the beginning; those dropped by `clear` are not among them.
+        #: Tokens since the beginning: taken in, evicted by `shrink_to`, given up by `release` and by `trim`. What was taken in is
+        #: held or was given up in one of these ways, unless `clear` forgot it.
+        self.inserted_tokens = 0
         self.evicted_tokens = 0
+        self.released_tokens = 0
+        self.trimmed_tokens = 0
 
     def __len__(self) -> int:
         """Nodes held."""
@@ -138,6 +165,7 @@ class PrefixTree:
                 child.tokens = length
             deepest, offset = child, length
         self.total_tokens += new
+        self.inserted_tokens += new
         held = pin.tokens - node.start
         if deepest is not node or offset != held:
             # The new hold is below or longer, so that the old one's end frees nothing.
@@ -157,7 +185,8 @@ class PrefixTree:
         self._release(node, pin.tokens - node.start)
         while node is not self._root:
             node.last_use = self._serial
-            self._offer(node)
+            if not node.idle:
+                self._offer(node)
             node = node.parent
 
     def trim(self, pin: Pin) -> None:
@@ -167,7 +196,48 @@ class PrefixTree:
         if node is None or node is self._root or node.children or node.uses != {node.used: 1}:
             return
         self.total_tokens -= node.tokens - node.used
+        self.trimmed_tokens += node.tokens - node.used
         node.tokens = node.used
+
+    def release(self, path: ContextPath) -> int:
+        """Give up what is held of `path`, from its end up to where somebody uses it or other content hangs; the tokens given up.
+
+        Nothing is where the content goes on past `path`: that is another's.
+        """
+        node, _, tokens = self._find(path)
+        length = tokens - node.start
+        before = self.total_tokens
+        while node is not self._root and node.tokens == length:
+            keep = max((offset for offset, _ in node.children), default=0)
+            if keep < node.used:
+                keep = node.used
+            self.total_tokens -= node.tokens - keep
+            node.tokens = keep
+            if keep:
+                break
+            parent = node.parent
+            del parent.children[node.place]
+            parent.idle -= 1
+            node.last_use = -1  # what stands of it in the order is out of date
+            self._nodes -= 1
+            node, length = parent, node.place[0]
+            self._offer(node)
+        self.released_tokens += before - self.total_tokens
+        return before - self.total_tokens
+
+    def oldest_use(self) -> int | None:
+        """Serial of the last use of what would be evicted first, as `last_use_serial` counted then; None where nothing can be."""
+        order = self._order
+        while order and _is_outdated(order[0][0], order[0][2]):
+            last_use, _, node = heappop(order)
+            if node.queued == last_use:
+                node.queued = -1
+        return order[0][0] if order else None
+
+    @property
+    def last_use_serial(self) -> int:
+        """Uses that have ended so far."""
+        return self._serial
 
     def insert(self, path: ContextPath) -> int:
         """Hold `path` as the most recently used content; the tokens that were not held before."""
@@ -260,7 +330,8 @@ class PrefixTree:
             if length > node.used:
                 self.pinned_tokens += length - node.used
                 node.used = length
-            self._offer(node)  # what it holds past its use can go, once its last idle child is no longer idle
+            if not node.idle and node.tokens > length:
+                self._offer(node)  # what it holds past its use can go, once its last idle child is no longer idle
             if uses is not None:
                 return
             length = node.place[0]
@@ -276,11 +347,13 @@ class PrefixTree:
                 uses[length] -= 1
                 return
             del uses[length]
-            if length == node.used:
-                node.used = max(uses, default=0)
-                self.pinned_tokens -= length - node.used
             if uses:
+                if length == node.used:
+                    node.used = max(uses)
+                    self.pinned_tokens -= length - node.used
                 return
+            self.pinned_tokens -= node.used
+            node.used = 0
             node.uses = None
             length = node.place[0]
             node = node.parent

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from twin.serving.between_turns import AgentTurns
 from twin.serving.prefix_tree import ContextPath, Pin
 
 
@@ -19,7 +20,10 @@ class Request:
     `path` is the content of its input, by which others find what they share with it; empty, nothing is shared. Of it,
     `shared_prefix_tokens` may have been computed before; `forks` says that its agent's context went on differently from there
     and the old end will not be asked for. With `keep_cache` the whole context, answer included, will be asked for again. Of
-    `cached_tokens` found when it was admitted, `lower_tokens` came from the tiers below HBM.
+    `cached_tokens` found when it was admitted, `lower_tokens` came from the tiers below HBM, and of those `storage_tokens` from
+    below the first. The first `known_tokens` of `path` were asked for before, so that a cache without bounds would have had them;
+    `recomputed_tokens` are those that had to be computed all the same, and those that preemption had computed once more, and
+    `recompute_frac` is their share of the prompt under way. `turns` is what is known of its agent between calls.
     """
 
     __slots__ = (
@@ -42,6 +46,7 @@ class Request:
         "generated",
         "input_tokens",
         "keep_cache",
+        "known_tokens",
         "kv_elsewhere",
         "lower_tokens",
         "output_tokens",
@@ -52,14 +57,18 @@ class Request:
         "prefill_worker",
         "promised_tokens",
         "queued_s",
+        "recompute_frac",
+        "recomputed_tokens",
         "request_id",
         "session",
         "shared_prefix_tokens",
         "steps",
+        "storage_tokens",
         "swapped_tokens",
         "tenant",
         "tier",
         "todo_tokens",
+        "turns",
     )
 
     def __init__(
@@ -78,6 +87,7 @@ class Request:
         session: Any = None,
         call_index: int = 0,
         parent_id: int | None = None,
+        turns: AgentTurns | None = None,
     ):
         self.request_id = request_id
         self.arrival_s = arrival_s
@@ -92,6 +102,7 @@ class Request:
         self.session = session
         self.call_index = call_index
         self.parent_id = parent_id
+        self.turns = turns
         self.admitted_s: float | None = None
         self.first_token_s: float | None = None
         self.finish_s: float | None = None
@@ -99,6 +110,10 @@ class Request:
         self.decode_worker: str | None = None
         self.cached_tokens = 0
         self.lower_tokens = 0
+        self.storage_tokens = 0
+        self.known_tokens = 0
+        self.recomputed_tokens = 0
+        self.recompute_frac = 0.0
         self.exported_tokens = 0
         self.promised_tokens = 0
         self.swapped_tokens = 0

@@ -15,7 +15,7 @@ from math import inf
 from twin.errors import SimulationError
 from twin.serving.decode_batch import DecodeBatch
 from twin.serving.jump import Jump
-from twin.serving.kv_memory import KvMemory
+from twin.serving.kv_memory import CacheCounts, KvMemory
 from twin.serving.kv_tier import KvTier
 from twin.serving.losses import TimeSplit
 from twin.serving.meter import Meter
@@ -65,6 +65,7 @@ class Worker:
         self._batch_version = 0
         self._serial = 0
         self._budget_spent = False
+        self._counts_before = CacheCounts()
 
     def _measure(self) -> None:
         """What follows from the spec: seconds of a prompt token in a full step, tokens of a sequence in a step."""
@@ -83,9 +84,10 @@ class Worker:
     def expected_s(self, request: Request) -> float:
         """About how long the request's prompt takes here, less what is held for it now in HBM and below."""
         hit = self.memory.match(request) if request.path else 0
-        return self._prefill_s(request.prompt_tokens - hit, hit)
+        return self.prompt_s(request.prompt_tokens - hit, hit)
 
-    def _prefill_s(self, tokens: int, prefix: int) -> float:
+    def prompt_s(self, tokens: int, prefix: int) -> float:
+        """About how long `tokens` of a prompt take here in full steps, `prefix` tokens before them being there."""
         return tokens * (self._token_s + self.spec.cost.prefill_attention_compute_s * (prefix + 0.5 * tokens))
 
     @property
@@ -173,9 +175,15 @@ class Worker:
         self.spec, self.role = spec, spec.role
         self.queue = PromptQueue(spec, self.batch)
         self.largest_batch = 0
+        self._counts_before = self.cache_counts
         self.memory = KvMemory(spec.kv_capacity_tokens, spec.block_tokens, lower)
         self.stepper = self.stepper.of(spec)
         self._measure()
+
+    @property
+    def cache_counts(self) -> CacheCounts:
+        """What became of contexts here since the beginning, restarts left out."""
+        return self._counts_before.plus(self.memory.counts)
 
     def emitted(self, request: Request, now_s: float) -> int:
         """Tokens that a request in this instance has been sent up to `now_s`."""
@@ -262,6 +270,9 @@ class Worker:
         self._batch_version += 1
         if self.queue.fair is not None:
             self.queue.fair.generated(request)
+        if request.recompute_frac:
+            self.meter.recomputed_j += request.recompute_frac * (request.energy_j - request.energy_mark_j)
+            request.recompute_frac = 0.0
         self.queue.computed(request, more=bool(self.prefilling or self.queue.waiting or self._loading))
         if request.path:
             self.memory.share(request)
@@ -332,7 +343,7 @@ class Worker:
                 request.swapped_tokens = request.context_tokens
             else:
                 request.kv_elsewhere = False
-                request.expected_s = self._prefill_s(request.prompt_tokens, 0)
+                request.expected_s = self.prompt_s(request.prompt_tokens, 0)
             self.queue.put_first(request)
 
     # --- admission ---------------------------------------------------------------------------------------------------
@@ -373,15 +384,24 @@ class Worker:
         if hit is None:
             return False
         ready_s = -inf
-        found = hit
+        found, deep = hit, 0
         if memory.lower is not None and request.path:
-            found, ready_s = memory.read_up(request, hit, self._token_s, now_s)
+            found, deep, ready_s = memory.read_up(request, hit, self._token_s, now_s)
         self._take_in(request, context, found)
         if request.admitted_s is None:
             request.admitted_s = now_s
             request.cached_tokens = found
             request.lower_tokens = found - hit
+            request.storage_tokens = deep
             request.prefill_worker = self.name
+            again = memory.usable(request, request.known_tokens) - found
+        else:
+            again = context - 1 - found
+        if again > 0:
+            request.recomputed_tokens += again
+            request.recompute_frac = again / (context - found)
+            request.energy_mark_j = request.energy_j
+            self.meter.recomputed_s += self.prompt_s(again, found)
         request.done_tokens = found
         request.todo_tokens = context - found
         if ready_s > now_s:
