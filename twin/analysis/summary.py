@@ -19,6 +19,7 @@ from twin.analysis.curtailment import curtailment
 from twin.analysis.hardware import hardware
 from twin.analysis.peak import peak
 from twin.analysis.service import LATENCIES, Requests, distribution
+from twin.analysis.tasks import tasks
 from twin.analysis.totals import RunTotals, SiteEnergy
 from twin.recording import SUMMARY_VERSION, tables
 
@@ -36,6 +37,7 @@ def summarise(run_dir: Path, totals: RunTotals) -> dict[str, Any]:
         "horizon_s": totals.horizon_s,
         "requests": counts,
         "service": _service(requests, totals),
+        "tasks": tasks(run_dir, list(totals.tiers), totals.horizon_s, totals.represent, totals.sandboxes),
         "energy": _energy(run_dir, totals),
         "hardware": hardware(totals),
         "curtailment": curtailment(run_dir, totals.events, requests, list(totals.tiers), totals.horizon_s),

@@ -76,7 +76,8 @@ class RunTotals:
     Requests and tokens are counted as simulated, one for `represent` real ones; energies and `pools` are the whole factory's.
     `requests_arrived` counts every request that reached the twin, so that those without a row show as lost.
     `output_tokens_total` includes what requests still in flight have got so far. `planner_moves` counts instances that a planner
-    moved between pools, None without one. `warnings` say where the run went outside what its models were made for.
+    moved between pools, None without one. `sandboxes` are those of all sites in which tools run: infinite where tools never
+    wait, None where nothing is said of tools. `warnings` say where the run went outside what its models were made for.
     """
 
     scenario: str
@@ -92,4 +93,5 @@ class RunTotals:
     invariants: dict[str, bool]
     energy_price_usd_per_j: float | None = None
     planner_moves: int | None = None
+    sandboxes: float | None = None
     warnings: tuple[str, ...] = ()

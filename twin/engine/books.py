@@ -63,6 +63,7 @@ def totals(scenario: Scenario, sites: Sequence[SiteRun]) -> RunTotals:
         invariants=_invariants(scenario, sites),
         energy_price_usd_per_j=scenario.grid.energy_price,
         planner_moves=scenario.represent * sum(planner.moves for planner in planners) if planners else None,
+        sandboxes=_sandboxes(scenario, sites),
         warnings=tuple(_warnings(scenario, sites)),
     )
 
@@ -91,6 +92,12 @@ def _pool_times(scenario: Scenario, sites: Sequence[SiteRun]) -> dict[str, PoolT
             prompt_tokens=scenario.represent * math.fsum(span.progress.prefill_tokens for span in spans),
         )
     return times
+
+
+def _sandboxes(scenario: Scenario, sites: Sequence[SiteRun]) -> float | None:
+    """Sandboxes of all sites, as many as the simulated ones stand for."""
+    pools = [site.runtime.runner.tools.pool for site in sites if site.runtime.runner.tools is not None]
+    return scenario.represent * math.fsum(pool.sandboxes for pool in pools) if pools else None
 
 
 def _warnings(scenario: Scenario, sites: Sequence[SiteRun]) -> Iterator[str]:

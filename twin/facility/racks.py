@@ -45,9 +45,7 @@ class Racks:
         with_gpus = np.flatnonzero(np.repeat([group.gpu is not None for group in groups], counts))
         #: Racks with GPUs by loop, and of these the loops, where each begins and how many racks it has.
         self._order = with_gpus[np.argsort(self._loop[with_gpus], kind="stable")]
-        self._used_loops, self._starts, self._racks_on = np.unique(
-            self._loop[self._order], return_index=True, return_counts=True
-        )
+        self._used_loops, self._starts, self._racks_on = np.unique(self._loop[self._order], return_index=True, return_counts=True)
         self.clock_limit: Floats = np.ones(self.count)
         self._throttling = False
 
@@ -95,9 +93,7 @@ class Racks:
             return hottest, throttled
         hottest_used = np.maximum.reduceat(gpu_c[self._order], self._starts).tolist()
         slow = np.bincount(self._loop, clock_limit < 1, self._loop_count)
-        for loop, temperature, racks in zip(
-            self._used_loops.tolist(), hottest_used, self._racks_on.tolist(), strict=True
-        ):
+        for loop, temperature, racks in zip(self._used_loops.tolist(), hottest_used, self._racks_on.tolist(), strict=True):
             hottest[loop] = temperature
             throttled[loop] = float(slow[loop]) / racks
         return hottest, throttled

@@ -79,7 +79,10 @@ _SESSIONS = (
     _name("tier", "service tier"),
     _number("start_s", "s", "when its first call arrived"),
     _number(
-        "finish_s", "s", "when the last call that anyone waited for finished; null while in flight or if it was not completed", True
+        "finish_s",
+        "s",
+        "when the last call that anyone waited for finished; null while in flight or if it was not completed",
+        True,
     ),
     _count("calls", "", "calls made until it finished or the horizon came"),
     _count("sub_agents", "", "sub-agents forked"),
