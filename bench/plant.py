@@ -51,9 +51,7 @@ def example_spec(racks: int) -> PlantSpec:
                 shelf,
                 f"cdu_{i}",
                 liquid_frac,
-                GpuHeatSpec(
-                    gpu.number("thermal_resistance_k_per_w"), gpu.number("die_throttle_c"), gpu.number("clock_min_frac")
-                ),
+                GpuHeatSpec(gpu.number("thermal_resistance_k_per_w"), gpu.number("die_throttle_c"), gpu.number("clock_min_frac")),
             )
             for i, count in enumerate(groups)
         ),

@@ -293,7 +293,8 @@ def test_summary_file_holds_what_summarise_returned(tmp_path: Path) -> None:
 def test_the_sampling_error_of_thinned_sessions_by_hand(tmp_path: Path) -> None:
     with RunDirectory.create(tmp_path / "run") as output:
         for number, tokens in enumerate((300, 400)):
-            output.writer("sessions").append((number, "a", "free", 0.0, 1.0, 1, 0, 0.0, tokens, "completed"))
+            row = (number, "a", "free", 0.0, 1.0, 1, 0, 0.0, tokens, "completed", 1.0, *[0.0] * 6, 0, 0, 0, None, None, "")
+            output.writer("sessions").append(row)
         output.close_tables()
         assert sampling_error_frac(output.path, 2) == pytest.approx(math.sqrt(0.5) * 500 / 700)
         assert sampling_error_frac(output.path, 4) == pytest.approx(math.sqrt(0.75) * 500 / 700)

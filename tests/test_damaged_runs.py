@@ -85,4 +85,7 @@ def test_a_summary_that_is_not_whole_is_refused(
 
 def test_the_plots_offered_are_plots(run_dir: Path) -> None:
     offered = {name for name in dir(open_run(run_dir).plot) if not name.startswith("_")}
-    assert offered == {"power", "clocks", "tokens", "latency", "temperature", "pue", "light", "jobs", "actions"}
+    assert offered == {
+        *("power", "clocks", "tokens", "latency", "temperature", "pue", "light", "actions"),
+        *("tasks", "sessions", "sandboxes", "jobs", "attainment", "revenue"),
+    }

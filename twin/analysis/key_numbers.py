@@ -35,6 +35,17 @@ LOST = {
     "idle": "idle",
 }
 
+#: Parts of a task's time in words, in the order in which they come.
+_TASK_PARTS = {
+    "front_end": "Front end",
+    "queue": "Queue",
+    "prefill": "Prefill",
+    "decode": "Decode",
+    "tool": "Tools",
+    "sandbox_wait": "Wait for a sandbox",
+    "human": "People",
+}
+
 
 def tiles(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
     """(value, unit, what it is) of the headline numbers."""
@@ -55,8 +66,15 @@ def tiles(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def key_numbers(summary: dict[str, Any]) -> list[Table]:
-    """Tables of key numbers: tiers, energy, requests and hardware, events, money where there are prices."""
-    tables = [_tiers(summary), _energy(summary), _requests(summary), _light(summary)]
+    """Tables of key numbers: tiers, tasks where a session is more than a call, energy, requests and hardware, events, money where
+    there are prices."""
+    tables = [
+        _tiers(summary),
+        *(_tasks(summary) if has_tasks(summary) else ()),
+        _energy(summary),
+        _requests(summary),
+        _light(summary),
+    ]
     if summary["curtailment"]:
         tables.append(_events(summary))
     if "jobs" in summary:
@@ -129,6 +147,52 @@ def _tiers(summary: dict[str, Any]) -> Table:
         for name, g in groups
     )
     return Table("Service by tier", header, rows)
+
+
+def has_tasks(summary: dict[str, Any]) -> bool:
+    """Whether sessions are more than their only calls."""
+    found = summary.get("tasks")
+    return found is not None and ("tools" in found or (found["calls"]["mean"] or 0) > 1)
+
+
+def _tasks(summary: dict[str, Any]) -> list[Table]:
+    found = summary["tasks"]
+    groups = list(found["tiers"].items())
+    if len(groups) != 1:
+        groups.append(("all", found))
+    header = ("", "tasks", "completed", "failed", "abandoned", "in time", "time p50", "p90", "p99", "calls", "output tokens")
+    rows = tuple(
+        (
+            name,
+            *(f"{g[key]:,}" for key in ("total", "completed", "failed", "abandoned")),
+            _percent(g["deadline_attainment_frac"]),
+            *(_seconds(g["completion_s"][q]) for q in ("p50", "p90", "p99")),
+            *(_count(g[key]["mean"]) for key in ("calls", "output_tokens")),
+        )
+        for name, g in groups
+    )
+    names = tuple(name for name, _ in groups)
+    split = [(said, *(_seconds(g["split_s"][key]) for _, g in groups)) for key, said in _TASK_PARTS.items()]
+    split.append(("Completion time", *(_seconds(g["completion_s"]["mean"]) for _, g in groups)))
+    tables = [Table("Tasks by tier", header, rows), Table("Time of a completed task, mean", ("", *names), tuple(split))]
+    in_flight = found["sessions_in_flight"]
+    more = [
+        ("Sessions in flight, mean", _count(in_flight["mean"])),
+        ("Sessions in flight, most", _count(in_flight["max"])),
+        ("Calls dropped by joins", f"{found['calls_dropped']:,}"),
+        ("Output tokens nobody read", f"{found['tokens_unread']:,}"),
+    ]
+    if (tools := found.get("tools")) is not None:
+        more += [
+            ("Sandboxes", "no limit" if tools["sandboxes"] is None else f"{tools['sandboxes']:,}"),
+            ("Sandboxes in use, mean", _count(tools["sandboxes_busy"])),
+            ("Use of sandboxes", _percent(tools["utilisation_frac"])),
+            ("Tool runs", f"{tools['runs']:,}"),
+            ("Tool runs failed", f"{tools['outcomes']['failed']:,}"),
+            ("Wait for a sandbox, p50", _seconds(tools["wait_s"]["p50"])),
+            ("Wait for a sandbox, p95", _seconds(tools["wait_s"]["p95"])),
+        ]
+    return [*tables, Table("Sessions and tools", ("", ""), tuple(more))]
 
 
 def _energy(summary: dict[str, Any]) -> Table:

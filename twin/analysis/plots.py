@@ -17,6 +17,7 @@ from twin.analysis.columns import Names, TableColumns
 from twin.analysis.job_plot import draw_gpus
 from twin.analysis.series import RequestSeries, StepTable, bin_edges, busiest_unit
 from twin.analysis.story import spoken_kind
+from twin.analysis.task_plot import draw_sandboxes, draw_split
 from twin.errors import InputError, did_you_mean
 from twin.recording import EVENT_KINDS
 from twin.units import format_si
@@ -47,6 +48,10 @@ class Plots:
     @cached_property
     def _thermal(self) -> StepTable:
         return StepTable(self._run_dir, "thermal")
+
+    @cached_property
+    def _tasks(self) -> StepTable:
+        return StepTable(self._run_dir, "tasks")
 
     @cached_property
     def _requests(self) -> RequestSeries:
@@ -268,6 +273,52 @@ class Plots:
         axes.grid(visible=False)
         axes.set_xlabel(unit)
         axes.legend(ncols=9, loc="lower left", bbox_to_anchor=(-0.06, 1.0), frameon=False, fontsize=8, handlelength=0.8)
+
+    def tasks(self, axes: Axes | None = None) -> Axes:
+        """Where the time of completed tasks went, the mean of each tier, along the critical path from first call to last."""
+        axes = _axes(axes)
+        found = self._summary["tasks"]
+        rows = [*found["tiers"].items(), *([("all", found)] if len(found["tiers"]) > 1 else [])]
+        rows = [(name, figures) for name, figures in rows if figures["completed"]]
+        if rows:
+            draw_split(axes, rows)
+        else:
+            nothing_to_show(axes, "no task was completed in this run")
+        return axes
+
+    def sessions(self, axes: Axes | None = None) -> Axes:
+        """Sessions in flight over time, of the whole factory."""
+        axes = _axes(axes)
+        edges, at = self._bins(FINE_BINS // 2)
+        count = np.sum([self._tasks.steps("sessions_in_flight", site).mean(edges) for site in self._tasks.sites], axis=0)
+        axes.plot(at, count, color=style.TIERS[0])
+        axes.set_ylim(0, max(float(np.nanmax(count, initial=0.0)), 1e-9) * 1.1)
+        y = last_known(count)
+        labels = [] if y is None else [(y, f"{y:,.4g}", style.TIERS[0])]
+        self._finish(axes, "Sessions in flight", "", labels, self._events)
+        return axes
+
+    def sandboxes(self, axes: Axes | None = None) -> Axes:
+        """Sandboxes in use over time, the tools that wait for one on top, and how many there are (dashed); all sites."""
+        axes = _axes(axes)
+        tools = self._summary["tasks"].get("tools")
+        labels = []
+        if tools is None:
+            nothing_to_show(axes, "tools needed no sandboxes in this run")
+        else:
+            edges, at = self._bins(FINE_BINS // 2)
+            busy, waiting = (
+                np.sum([self._tasks.steps(column, site).mean(edges) for site in self._tasks.sites], axis=0)
+                for column in ("sandboxes_busy", "sandboxes_waiting")
+            )
+            draw_sandboxes(axes, at, busy, waiting, tools["sandboxes"])
+            labels.append((float(busy[-1]) / 2, "in use", style.SANDBOXES[0]))
+            if waiting.any():
+                labels.append((float(busy[-1] + waiting[-1] / 2), "tools waiting", style.SANDBOXES[1]))
+            if tools["sandboxes"] is not None:
+                labels.append((float(tools["sandboxes"]), "sandboxes", style.LIMIT))
+        self._finish(axes, "Sandboxes", "", labels, self._events)
+        return axes
 
     def pue(self, axes: Axes | None = None, site: str | None = None) -> Axes:
         """Power usage effectiveness of a site over time: everything it consumes over its IT power."""

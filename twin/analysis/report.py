@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from twin.analysis import style
 from twin.analysis.axes import PLOT_AREA
 from twin.analysis.columns import TableColumns
-from twin.analysis.key_numbers import key_numbers, tiles
+from twin.analysis.key_numbers import has_tasks, key_numbers, tiles
 from twin.analysis.plots import Plots, lanes_of, sites_of
 from twin.analysis.story import clock, lead, spoken_detail, spoken_kind, story
 from twin.errors import InputError
@@ -130,6 +130,8 @@ def _sections(plots: Plots) -> Iterator[tuple[str, list[Drawing]]]:
         said = "Revenue by tier and by what was paid for; left of 0, what was given back for broken promises."
         tiers.append(_drawing("revenue", said, 1.3 + 0.34 * paying, plots.revenue))
     yield "Tiers", tiers
+    if has_tasks(plots._summary):
+        yield "Tasks", list(_tasks(plots))
     said = "GPU time of each pool: what the work done takes at the speed of light (every efficiency 1), and what was lost where."
     pools = len(plots._summary["hardware"]["pools"])
     yield "Speed of light", [_drawing("light", said, 1.3 + 0.34 * (pools + (pools > 1)), plots.light)]
@@ -149,6 +151,19 @@ def _sections(plots: Plots) -> Iterator[tuple[str, list[Drawing]]]:
         yield "Jobs", [_drawing(f"jobs-{i}", said.format(s), 2.9, partial(plots.jobs, site=s)) for i, s in enumerate(uses)]
     said = "What was done and when, a lane for each kind of event; darker marks stand for more."
     yield "Actions", [_drawing("actions", said, 1.2 + 0.27 * max(lanes_of(plots), 2), plots.actions)]
+
+
+def _tasks(plots: Plots) -> Iterator[Drawing]:
+    found = plots._summary["tasks"]
+    said = (
+        "Mean time of completed tasks, from first call to last along the critical path: what they waited for, and for how long."
+    )
+    rows = sum(tier["completed"] > 0 for tier in found["tiers"].values())
+    yield _drawing("tasks", said, 1.3 + 0.34 * max(1, rows + (rows > 1)), plots.tasks)
+    yield _drawing("sessions", "Sessions in flight in the whole factory.", 2.2, plots.sessions)
+    if "tools" in found:
+        said = "Sandboxes in use, tools that wait for one on top of them, and how many sandboxes there are (dashed)."
+        yield _drawing("sandboxes", said, 2.4, plots.sandboxes)
 
 
 def _drawing(key: str, caption: str, height_in: float, draw: Callable[[Axes], Axes]) -> Drawing:

@@ -92,6 +92,16 @@ class Run:
         return self._table("fabric")
 
     @cached_property
+    def tasks(self) -> pd.DataFrame:
+        """A row per site and step: sessions in flight, sandboxes in use, power of the CPU racks."""
+        return self._table("tasks")
+
+    @cached_property
+    def tool_runs(self) -> pd.DataFrame:
+        """A row a run of a tool, where tools need sandboxes or may fail."""
+        return self._table("tool_runs")
+
+    @cached_property
     def events(self) -> pd.DataFrame:
         """What happened: grid, policy, failures."""
         return self._table("events")
@@ -103,7 +113,8 @@ class Run:
 
     @cached_property
     def plot(self) -> Plots:
-        """Plots of the run, each returning matplotlib Axes: power, tokens, latency, temperature, pue, jobs, actions."""
+        """Plots of the run, each returning matplotlib Axes: power, tokens, latency, tasks, sessions, sandboxes, attainment,
+        revenue, temperature, pue, jobs, actions."""
         from twin.analysis.plots import Plots
 
         return Plots(self.path, self.summary)

@@ -55,6 +55,18 @@ LIGHT = (
 GPU_USES = (("serving", "#2f6db3"), ("jobs", "#d9792b"))
 #: What customers pay for, and what they are given back: input, cached input, output, credits.
 PAID = ("#2f6db3", "#7fb0e0", "#2ba39a", "#c8352b")
+#: Parts of a task's time: key, label, colour, and the ink that can be read on it. What GPUs do is blue, what CPUs do is green.
+TASK_PARTS = (
+    ("front_end", "front end", "#a7a29a", INK),
+    ("queue", "queue", "#c2574b", PAPER),
+    ("prefill", "prefill", "#5b5bb5", PAPER),
+    ("decode", "decode", "#2f6db3", PAPER),
+    ("tool", "tools", "#2b9a77", PAPER),
+    ("sandbox_wait", "wait for a sandbox", "#d99a2b", INK),
+    ("human", "people", "#d9dee4", INK),
+)
+#: Sandboxes in use, and tools that wait for one.
+SANDBOXES = ("#2b9a77", "#d99a2b")
 STORAGE = "#5a3f8f"
 #: Colours of events by who caused them.
 GROUPS = {

@@ -23,6 +23,7 @@ from twin.analysis.jobs import jobs
 from twin.analysis.money import revenue
 from twin.analysis.peak import peak
 from twin.analysis.service import LATENCIES, Requests, distribution, task_attainment_frac
+from twin.analysis.tasks import tasks
 from twin.analysis.totals import RunTotals, SiteEnergy
 from twin.recording import SUMMARY_VERSION, tables
 
@@ -41,6 +42,7 @@ def summarise(run_dir: Path, totals: RunTotals) -> dict[str, Any]:
         "requests": counts,
         "service": _service(run_dir, requests, totals),
         "cache": cache(requests, totals.cache, list(totals.tiers), totals.represent),
+        "tasks": tasks(run_dir, list(totals.tiers), totals.horizon_s, totals.represent, totals.sandboxes),
         "energy": _energy(run_dir, totals),
         "hardware": hardware(totals),
         "curtailment": curtailment(run_dir, totals.events, requests, list(totals.tiers), totals.horizon_s),

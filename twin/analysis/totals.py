@@ -111,9 +111,10 @@ class RunTotals:
     Requests and tokens are counted as simulated, one for `represent` real ones; energies and `pools` are the whole factory's.
     `requests_arrived` counts every request that reached the twin, so that those without a row show as lost.
     `output_tokens_total` includes what requests still in flight have got so far. `planner_moves` counts instances that a planner
-    moved between pools, None without one, `job_sites` the sites that have jobs. `warnings` say where the run went outside what
-    its models were made for. `tenants` are those of the scenario, by name, with what each is owed; `token_weights` what an input and an output token count
-    in what a tenant is served.
+    moved between pools, None without one, `job_sites` the sites that have jobs. `sandboxes` are those of all sites in which
+    tools run: infinite where tools never wait, None where nothing is said of tools. `warnings` say where the run went outside
+    what its models were made for. `tenants` are those of the scenario, by name, with what each is owed; `token_weights` what an
+    input and an output token count in what a tenant is served.
     """
 
     scenario: str
@@ -131,6 +132,7 @@ class RunTotals:
     cache: CacheTotals = CacheTotals()
     planner_moves: int | None = None
     job_sites: dict[str, SiteGpus] = field(default_factory=dict)
+    sandboxes: float | None = None
     warnings: tuple[str, ...] = ()
     tenants: Mapping[str, float] = field(default_factory=dict)
     token_weights: tuple[float, float] = (1.0, 2.0)

@@ -66,6 +66,7 @@ def totals(scenario: Scenario, sites: Sequence[SiteRun], admission: Admission | 
         cache=_cache(scenario, sites),
         planner_moves=scenario.represent * sum(planner.moves for planner in planners) if planners else None,
         job_sites={site.runtime.name: _gpus(site) for site in sites if site.runtime.jobs is not None},
+        sandboxes=_sandboxes(scenario, sites),
         warnings=tuple(_warnings(scenario, sites)),
         tenants={name: tenant.weight for name, tenant in scenario.workload.tenants.items()},
         token_weights=(scenario.serving.queue.input_weight, scenario.serving.queue.output_weight),
@@ -122,6 +123,12 @@ def _storage(site: SiteRun) -> KvTier | None:
     """The tier below host memory, which all instances of a site share."""
     hosts = (station.worker.memory.lower for station in site.runtime.stations)
     return next((host.below for host in hosts if host is not None and host.below is not None), None)
+
+
+def _sandboxes(scenario: Scenario, sites: Sequence[SiteRun]) -> float | None:
+    """Sandboxes of all sites, as many as the simulated ones stand for."""
+    pools = [site.runtime.runner.tools.pool for site in sites if site.runtime.runner.tools is not None]
+    return scenario.represent * math.fsum(pool.sandboxes for pool in pools) if pools else None
 
 
 def _warnings(scenario: Scenario, sites: Sequence[SiteRun]) -> Iterator[str]:

@@ -23,11 +23,13 @@ _WARM, _CHILLED, _AIR = "facility_water", "chilled_water", "air"
 
 
 def plant_spec(site: Site, catalog: Catalog) -> PlantSpec:
-    """The plant of `site`, its racks with GPUs first. Raises InputError where parts do not go together, UnknownValueError where a value is unpublished."""
+    """The plant of `site`, its racks with GPUs first. Raises InputError where parts do not go together, UnknownValueError where
+    a value is unpublished."""
     racks: list[RackSpec] = []
     loop_w = {loop.name: 0.0 for loop in site.cooling.loops}
     air_w = 0.0
-    rated_w = {each.name: catalog.part("rack", each.rack).number("rated_w") for each in (*site.racks, *site.cpu_racks)}
+    groups: list[RackGroup | CpuRackGroup] = [*site.racks, *site.cpu_racks]
+    rated_w = {group.name: catalog.part("rack", group.rack).number("rated_w") for group in groups}
     for group in site.racks:
         gpu = catalog.part("gpu", catalog.part("rack", group.rack).text("gpu"))
         die = GpuHeatSpec(

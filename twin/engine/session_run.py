@@ -23,9 +23,9 @@ NO_TIME: Split = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 class SessionRun:
     """A session that has begun.
 
-    Its critical path goes back from a call to the one that it was last to wait for, and so on to a root. `split` is the time along
-    the path to the call that ended last; `finish_s` is when that was. Calls that a first-k join left behind (`surplus`) do not
-    count for either: nobody waits for them.
+    Its critical path goes back from a call to the one that it was last to wait for, and so on to a root. `split` is the time
+    along the path to the call that ended last; `finish_s` is when that was. Calls that a first-k join left behind (`surplus`) do
+    not count for either: nobody waits for them.
     """
 
     __slots__ = (
@@ -141,7 +141,7 @@ class SessionRun:
             self.start_s = arrival_s
 
     def ended(self, index: int) -> tuple[list[int], list[int]]:
-        """A call has ended: those that could begin now, and those that will never begin since the rest of a join is not needed."""
+        """A call has ended: those that could begin now, and those that never will since a join does without."""
         self.states[index] = FINISHED
         self.left -= 1
         ready = []

@@ -17,7 +17,7 @@ from twin.serving import SandboxPool, ToolRun
 
 @dataclass(frozen=True, slots=True)
 class ToolFailures:
-    """Each run of a tool fails with `probability`, after its full time; up to `retries` more are begun, each `backoff_s` later."""
+    """Each run of a tool fails with `probability`, after its full time; up to `retries` more begin, each `backoff_s` later."""
 
     probability: float = 0.0
     retries: int = 0
@@ -31,7 +31,7 @@ class ToolTurn(NamedTuple):
     """A call whose tool runs, and how long its runs before this one waited for a sandbox."""
 
     session: SessionRun
-    index: int
+    call: int
     waited_s: float
 
 
@@ -71,8 +71,8 @@ class ToolProcess:
             self._write(run, None, "withdrawn")
 
     def _ask(self, turn: ToolTurn, attempt: int, now_s: float) -> None:
-        run = ToolRun(turn.session.session.calls[turn.index].wait_s, attempt, turn)
-        turn.session.tool_runs[turn.index] = run
+        run = ToolRun(turn.session.session.calls[turn.call].wait_s, attempt, turn)
+        turn.session.tool_runs[turn.call] = run
         self.pool.ask(run, now_s)
         self._set_alarm()
 
@@ -96,7 +96,7 @@ class ToolProcess:
 
     def _ended(self, run: ToolRun, now_s: float) -> None:
         turn: ToolTurn = run.owner
-        session, index = turn.session, turn.index
+        session, index = turn.session, turn.call
         failed = session.tool_failures is not None and run.attempt <= session.tool_failures[index]
         self._write(run, now_s, "failed" if failed else "done")
         if session.tool_runs.get(index) is not run:  # nobody waits for it any more
@@ -114,7 +114,7 @@ class ToolProcess:
             self._clock.at(now_s + self._failures.backoff_s, partial(self._try_again, again, run.attempt + 1, pause))
 
     def _try_again(self, turn: ToolTurn, attempt: int, pause: ToolRun, event: Any) -> None:
-        if turn.session.tool_runs.get(turn.index) is pause:
+        if turn.session.tool_runs.get(turn.call) is pause:
             self._ask(turn, attempt, event.value)
 
     def close(self) -> None:
@@ -125,5 +125,5 @@ class ToolProcess:
     def _write(self, run: ToolRun, ended_s: float | None, outcome: str) -> None:
         turn: ToolTurn = run.owner
         session = turn.session.session
-        row = (session.session_id, self._site, session.tier, turn.index, run.attempt, run.asked_s, run.begun_s, ended_s)
+        row = (session.session_id, self._site, session.tier, turn.call, run.attempt, run.asked_s, run.begun_s, ended_s)
         self._table.append((*row, run.service_s, outcome))

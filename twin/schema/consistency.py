@@ -170,7 +170,9 @@ def _pools(scenario: Scenario, catalog: Catalog, shape_known: bool) -> Iterator[
 
 def _tools(scenario: Scenario, catalog: Catalog) -> Iterator[Finding]:
     """Sandboxes that are too few to stand for groups of `represent`."""
-    for site in scenario.topology.sites if scenario.tools is not None else ():
+    if scenario.tools is None:
+        return
+    for site in scenario.topology.sites:
         sandboxes = sandboxes_of(scenario.tools, site, catalog)
         if sandboxes < scenario.represent:
             yield ("tools",), f"{sandboxes:,.0f} sandboxes cannot stand for groups of `represent: {scenario.represent}`"
