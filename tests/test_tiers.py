@@ -213,10 +213,12 @@ def test_revenue_by_tier_and_kind_adds_up_and_broken_promises_are_credited(tmp_p
     )
     with RunDirectory.create(tmp_path / "run") as run:
         for number, (first_s, cached) in enumerate([(0.5, 60), (2.0, 0)]):
-            row = list(request_row(number, "chat", 0.0, first_s, 5.0, 20, tenant="acme"))
-            row[11] = cached
-            run.writer("requests").append(tuple(row))
-            run.writer("sessions").append((number, "main", "chat", 0.0, 3.0 + 2 * number, 1, 0, 0.0, 20, "completed"))
+            call = list(request_row(number, "chat", 0.0, first_s, 5.0, 20, tenant="acme"))
+            call[11] = cached
+            run.writer("requests").append(tuple(call))
+            end_s = 3.0 + 2 * number
+            row = (number, "main", "chat", 0.0, end_s, 1, 0, 0.0, 20, "completed", end_s, *[0.0] * 6, 0, 0, 0, None, None, "")
+            run.writer("sessions").append(row)
         run.close_tables()
         summary = summarise(run.path, small_totals(tiers={"chat": tier}, requests_arrived=2, represent=1, events=()))
     money = summary["economics"]
