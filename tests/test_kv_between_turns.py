@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 from conftest import ROOT
 from engine_parts import Site, request, worker
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import twin
@@ -227,7 +227,8 @@ def test_a_run_tells_what_caches_found_and_what_recomputing_cost(tmp_path: Path)
         changes |= {f"serving.kv_cache.{key}.after": None for key in cache}
         return twin.run(ROOT / "scenarios" / "agents_kv.yaml", set=changes, out=tmp_path / name)
 
-    offloading, dropping = run("offload"), run("drop", between_turns="drop", while_person_thinks="drop")
+    offloading = run("offload", between_turns="offload", while_person_thinks="offload")
+    dropping = run("drop", between_turns="drop", while_person_thinks="drop")
     for made in (offloading, dropping):
         told, requests = made.summary["cache"], made.requests
         admitted = requests[requests["admitted_s"].notna()]
@@ -287,6 +288,7 @@ agents_st = st.lists(
 )
 
 
+@settings(max_examples=250)
 @given(
     agents=agents_st,
     capacity=st.sampled_from([6_000, 12_000, 100_000]),
