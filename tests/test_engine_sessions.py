@@ -2,43 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from itertools import count
-from math import inf
-
 import pytest
-from engine_parts import Site, Table, worker
+from session_cases import Factory, call
 
-from twin.engine.session_runner import SessionRunner
 from twin.errors import SimulationError
-from twin.workload import Call, Session
-
-
-class Factory(Site):
-    """A site of one instance with sessions."""
-
-    def __init__(self, *sessions: Session, front_end_s: Callable[[int], float] = lambda _: 0.0, horizon_s: float = inf):
-        super().__init__(worker())
-        self.requests, self.sessions = Table("requests"), Table("sessions")
-        tables = (self.requests, self.sessions)
-        self.runner = SessionRunner(self.clock, self.door, "here", count(), front_end_s, *tables, horizon_s)  # type: ignore[arg-type]
-        self.door.on_finished = self.runner.finished
-        for session in sessions:
-            self.runner.expect(session, lambda: None)
-
-    def play(self, until_s: float = 1e4) -> list[dict]:
-        """The requests by number."""
-        self.clock.run(until_s)
-        for request, holder in self.door.in_flight():
-            self.runner.still_in_flight(request, holder.emitted(request, until_s) if holder else 0, 0.0)
-        self.runner.close()
-        assert self.runner.accepted == self.runner.completed + len(self.door.in_flight())
-        return sorted(self.requests.rows, key=lambda row: row["request_id"])
-
-
-def call(*after: int, wait_s: float = 0.0, tokens: int = 1000, out: int = 11, **more: object) -> Call:
-    """A second of prompt and ten steps of 10 ms, 1.1 s when alone."""
-    return Call(after, wait_s, tokens, out, **more)  # type: ignore[arg-type]
+from twin.workload import Session
 
 
 def test_the_next_call_starts_when_the_last_has_finished_and_its_wait_is_over() -> None:

@@ -159,9 +159,8 @@ class SessionRun:
                     dropped += self._drop_rest(join)
                 if not missing[join]:
                     ready.append(join)
-        if dropped:
-            ready = [each for each in ready if self.states[each] == WAITING]
-        return ready, dropped
+        states = self.states
+        return [each for each in ready if states[each] == WAITING], dropped
 
     def _drop_rest(self, join: int) -> list[int]:
         """Drop what is left to begin of the agents that a join goes on without, and of those below them, unless another call that
