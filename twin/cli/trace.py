@@ -45,12 +45,17 @@ def trace_generate_command(
     *,
     sessions: int,
     seed: int,
-    rate_per_s: float = 1.0,
-    burstiness: float = 1.0,
+    fit: Path | None = None,
+    rate_per_s: float | None = None,
+    burstiness: float | None = None,
     input_tokens: int | None = None,
     output_tokens: int | None = None,
 ) -> int:
-    """Write `sessions` generated sessions; the form is told by the ending of `out` (.csv or .jsonl)."""
+    """Write `sessions` generated sessions; the form is told by the ending of `out` (.csv or .jsonl).
+
+    They arrive as those of the trace that `fit` was made from, if it tells, and at 1 /s as a Poisson process if not.
+    """
+    from twin.workload.agent_figures import read_figures
     from twin.workload.arrivals import Gamma, Poisson
     from twin.workload.intake import Intake
     from twin.workload.sources import GENERATORS
@@ -71,11 +76,20 @@ def trace_generate_command(
     for name, value in given.items():
         if not 1 <= value <= MOST:
             raise InputError(f"--{name.replace('_', '-')} {value}: must be from 1 to {MOST:,}")
+    settings: dict[str, Any] = dict(given)
+    fitted_rate_per_s, fitted_burstiness = 1.0, 1.0
+    if fit is not None:
+        if kind != "agents":
+            raise InputError(f"--fit is for kind 'agents', not for {kind!r}")
+        settings["figures"] = figures = read_figures(fit)
+        fitted_rate_per_s, fitted_burstiness = figures.arrivals or (1.0, 1.0)
+    rate_per_s = fitted_rate_per_s if rate_per_s is None else rate_per_s
+    burstiness = fitted_burstiness if burstiness is None else burstiness
     if rate_per_s > 0 and sessions / rate_per_s > _LONGEST_S:
         raise InputError(f"{sessions:,} sessions at {rate_per_s:g} /s would go on for more than a hundred years")
     arrivals = Poisson(rate_per_s) if burstiness == 1 else Gamma(rate_per_s, burstiness)
     intake = Intake(arrivals, seed, tiers={"": 1.0}, limit=sessions)
-    _write(out, _form(out, _GENERATED[kind]), GENERATORS[kind](intake, **given).sessions())
+    _write(out, _form(out, _GENERATED[kind]), GENERATORS[kind](intake, **settings).sessions())
     return 0
 
 

@@ -31,6 +31,7 @@ def scenario_references(data: dict[str, Any]) -> Iterator[Finding]:
         yield from _events(data, sites)
     yield from _tiers(data)
     yield from _file(data, ("workload", "trace"))
+    yield from _file(data, ("workload", "fit"))
     yield from own_parts_findings(data)
 
 

@@ -148,8 +148,8 @@ def topology_owners(tree: Node) -> list[tuple[str | int, ...]]:
 
 
 def with_absolute_paths(tree: Node) -> Node:
-    """The tree with the data files that it names (trace, weather) as absolute paths, each from the file in which it stands."""
-    tree = _replace(tree, ("workload", "trace"))
+    """The tree with the data files that it names (trace, fit, weather) as absolute paths, each from the file where it stands."""
+    tree = _replace(_replace(tree, ("workload", "trace")), ("workload", "fit"))
     for prefix in (*((*owner, "topology", "sites") for owner in topology_owners(tree)), ("sites",)):
         sites = node_at(tree, prefix)
         if sites is not None and isinstance(sites.value, list):
