@@ -222,12 +222,23 @@ def _trace_commands(trace: argparse.ArgumentParser) -> None:
     convert.add_argument("--format", default="auto")
     convert.add_argument("--out", type=Path, required=True, metavar="FILE")
     convert.set_defaults(call=_trace_convert)
+    fit = inner.add_parser("fit", help="fit the generator of agent sessions to a trace, and show how near it comes")
+    fit.add_argument("file", type=Path, metavar="TRACE", help="a trace")
+    fit.add_argument("--format", default="auto")
+    fit.add_argument("--out", type=Path, required=True, metavar="FILE", help="where the figures go (.yaml)")
+    fit.add_argument("--source", metavar="TEXT", help="who recorded the trace, and its licence: kept with the figures")
+    fit.add_argument("--seed", type=int, default=1, metavar="N", help="of the sample held against the trace")
+    fit.add_argument("--json", action="store_true")
+    fit.set_defaults(call=_trace_fit)
     generate = inner.add_parser("generate", help="write a trace drawn from fitted distributions")
     generate.add_argument("kind", metavar="KIND", help="agents, chat, reasoning, fixed or servegen")
     generate.add_argument("--out", type=Path, required=True, metavar="FILE")
     generate.add_argument("--sessions", type=int, required=True, metavar="N")
-    generate.add_argument("--rate", help="mean arrival rate of sessions (default: 1 /s)")
-    generate.add_argument("--burstiness", type=float, metavar="CV", help="variation of the gaps; 1 is Poisson")
+    generate.add_argument("--fit", type=Path, metavar="FILE", help="for kind agents: figures that `twin trace fit` wrote")
+    generate.add_argument("--rate", help="mean arrival rate of sessions (default: that of the fit, or 1 /s)")
+    generate.add_argument(
+        "--burstiness", type=float, metavar="CV", help="variation of the gaps; 1 is Poisson (default: likewise)"
+    )
     generate.add_argument("--seed", type=int, default=1, metavar="N")
     generate.add_argument("--input-tokens", type=int, metavar="N", help="for kind fixed")
     generate.add_argument("--output-tokens", type=int, metavar="N", help="for kind fixed")
@@ -332,6 +343,12 @@ def _trace_convert(options: argparse.Namespace) -> int:
     return trace_convert_command(options.file, options.format, options.out)
 
 
+def _trace_fit(options: argparse.Namespace) -> int:
+    from twin.cli.trace_fit import trace_fit_command
+
+    return trace_fit_command(options.file, options.format, options.out, options.source, options.seed, options.json)
+
+
 def _trace_generate(options: argparse.Namespace) -> int:
     from twin.cli.trace import trace_generate_command
 
@@ -340,6 +357,7 @@ def _trace_generate(options: argparse.Namespace) -> int:
         options.out,
         sessions=options.sessions,
         seed=options.seed,
+        fit=options.fit,
         rate_per_s=None if options.rate is None else _rate_per_s(options.rate),
         burstiness=options.burstiness,
         input_tokens=options.input_tokens,

@@ -44,6 +44,7 @@ def trace_generate_command(
     *,
     sessions: int,
     seed: int,
+    fit: Path | None = None,
     rate_per_s: float | None = None,
     burstiness: float | None = None,
     input_tokens: int | None = None,
@@ -52,8 +53,10 @@ def trace_generate_command(
 ) -> int:
     """Write `sessions` generated sessions; the form is told by the ending of `out` (.csv, .jsonl or .parquet).
 
-    They arrive at 1 /s as a Poisson process if nothing else is said; those of `clients` when these ask.
+    They arrive as those of the trace that `fit` was made from, if it tells, and at 1 /s as a Poisson process if not; those of
+    `clients` when these ask.
     """
+    from twin.workload.agent_figures import read_figures
     from twin.workload.arrivals import Gamma, Poisson
     from twin.workload.intake import Intake
     from twin.workload.servegen import ServeGenSessions
@@ -78,17 +81,25 @@ def trace_generate_command(
     form = _form(out, _GENERATED[kind])
     if (clients is not None) != (kind == "servegen"):
         raise InputError("--clients FOLDER is for kind 'servegen', which needs it")
+    if fit is not None and kind != "agents":
+        raise InputError(f"--fit is for kind 'agents', not for {kind!r}")
     if clients is not None:
         if (rate_per_s, burstiness) != (None, None):
             raise InputError("--rate and --burstiness are not for kind 'servegen': its clients have their own")
         _write(out, form, ServeGenSessions(clients, seed, tiers={"": 1.0}, limit=sessions).sessions())
         return 0
-    rate_per_s = 1.0 if rate_per_s is None else rate_per_s
+    settings: dict[str, Any] = dict(given)
+    fitted_rate_per_s, fitted_burstiness = 1.0, 1.0
+    if fit is not None:
+        settings["figures"] = figures = read_figures(fit)
+        fitted_rate_per_s, fitted_burstiness = figures.arrivals or (1.0, 1.0)
+    rate_per_s = fitted_rate_per_s if rate_per_s is None else rate_per_s
+    burstiness = fitted_burstiness if burstiness is None else burstiness
     if rate_per_s > 0 and sessions / rate_per_s > MOST_S:
         raise InputError(f"{sessions:,} sessions at {rate_per_s:g} /s would go on for more than a hundred years")
-    arrivals = Poisson(rate_per_s) if burstiness in (None, 1) else Gamma(rate_per_s, burstiness)
+    arrivals = Poisson(rate_per_s) if burstiness == 1 else Gamma(rate_per_s, burstiness)
     intake = Intake(arrivals, seed, tiers={"": 1.0}, limit=sessions)
-    _write(out, form, GENERATORS[kind](intake, **given).sessions())
+    _write(out, form, GENERATORS[kind](intake, **settings).sessions())
     return 0
 
 

@@ -32,6 +32,7 @@ from twin.workload import (
     TraceReplay,
     WarmStart,
     check_trace,
+    read_figures,
     with_tenants,
 )
 from twin.workload import Arrivals as ArrivalProcess
@@ -87,8 +88,14 @@ def _sessions(scenario: Scenario) -> Iterator[Session]:
         intake = Intake(arrival_process(work.arrivals), seed, horizon_s, work.tiers, represent, work.sessions)
         if isinstance(work, AgentWorkload):
             warm = WarmStart() if work.warm_start else None
-            scale, prompts = work.think_time_scale, work.system_prompts
-            return AgentGenerator(intake, warm_start=warm, think_time_scale=scale, system_prompts=prompts).sessions()
+            return AgentGenerator(
+                intake,
+                warm_start=warm,
+                think_time_scale=work.think_time_scale,
+                system_prompts=work.system_prompts,
+                join_first=work.join_first,
+                figures=None if work.fit is None else read_figures(Path(work.fit)),
+            ).sessions()
         system = work.system_prompt_tokens
         if isinstance(work, ChatWorkload):
             return ChatGenerator(intake, system_prompt_tokens=system).sessions()

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path as FilePath
 from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
@@ -45,7 +46,7 @@ class Loaded(Generic[M]):
     files: tuple[str, ...]
     """YAML files read, as they were named."""
     data_files: tuple[str, ...]
-    """Trace and weather files named, as absolute paths."""
+    """Trace, fit and weather files named, as absolute paths."""
     _digests: Mapping[str, str]
 
     def to_yaml(self) -> str:
@@ -154,6 +155,7 @@ def _load(
     data = plain(tree)
     model, found = _validated(kind, data)
     problems += _placed(found, tree)
+    problems += _fit_problems(data)
     if model is None or problems:
         raise InputError(_ordered(problems))
     return model, model.model_dump(mode="json"), log, tuple(reader.sources), _data_files(data), reader.sources
@@ -211,8 +213,22 @@ def _ordered(problems: list[Problem]) -> list[Problem]:
     return sorted(dict.fromkeys(problems), key=lambda item: (files.index(item.file), item.line, item.column))
 
 
+def _fit_problems(data: dict[str, Any]) -> Iterable[Problem]:
+    """What is wrong inside the file of figures that agents are drawn from, at its own lines. One that is not there is said."""
+    file = get(data, ("workload", "fit"))
+    if get(data, ("workload", "kind")) != "agents" or not isinstance(file, str) or not os.path.isfile(file):
+        return ()
+    from twin.workload.agent_figures import read_figures  # loads numpy, which a scenario without a fit does not wait for
+
+    try:
+        read_figures(FilePath(file))
+    except InputError as error:
+        return error.problems
+    return ()
+
+
 def _data_files(data: dict[str, Any]) -> tuple[str, ...]:
-    paths: list[Path] = [("workload", "trace"), ("workload", "clients")]
+    paths: list[Path] = [("workload", "trace"), ("workload", "clients"), ("workload", "fit")]
     systems = get(data, ("pareto", "systems"))
     owners: list[Path] = [("pareto", "systems", index) for index in range(len(systems) if isinstance(systems, list) else 0)]
     for prefix in (("topology", "sites"), ("sites",), *((*owner, "topology", "sites") for owner in owners)):

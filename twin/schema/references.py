@@ -38,6 +38,7 @@ def scenario_references(data: dict[str, Any]) -> Iterator[Finding]:
     yield from _tenants(data)
     yield from _file(data, ("workload", "trace"), or_folder=True)
     yield from _folder(data, ("workload", "clients"))
+    yield from _file(data, ("workload", "fit"))
     yield from own_parts_findings(data)
 
 

@@ -180,8 +180,8 @@ def topology_owners(tree: Node) -> list[tuple[str | int, ...]]:
 
 
 def with_absolute_paths(tree: Node) -> Node:
-    """The tree with the data files that it names (trace, clients, weather) as absolute paths, each from the file it stands in."""
-    for key in ("trace", "clients"):
+    """The tree with the data files that it names (trace, clients, fit, weather) as absolute paths, each from its own file."""
+    for key in ("trace", "clients", "fit"):
         tree = _replace(tree, ("workload", key))
     for prefix in (*((*owner, "topology", "sites") for owner in topology_owners(tree)), ("sites",)):
         sites = node_at(tree, prefix)

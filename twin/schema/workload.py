@@ -153,6 +153,10 @@ class AgentWorkload(_Workload):
     """Factor on every tool and think time."""
     system_prompts: Count | None = None
     """How many different system prompts the sessions have among them; without it, each session has its own."""
+    fit: str | None = None
+    """A file of figures that `twin trace fit` wrote, to draw from instead of the shipped ones."""
+    join_first: Count | None = None
+    """How many of the sub-agents that a call spawns the next one waits for; without it, all."""
 
 
 class ChatWorkload(_Workload):

@@ -1,5 +1,6 @@
 """Requests and agent sessions: trace formats and their replay, generators, arrival processes."""
 
+from twin.workload.agent_figures import AgentFigures, read_figures
 from twin.workload.agent_generator import AgentGenerator, WarmStart
 from twin.workload.arrivals import ARRIVALS, Arrivals, AtOnce, Gamma, Poisson, Profile, read_profile
 from twin.workload.formats import TRACE_FORMATS, TraceFormat, check_trace, read_trace, trace_format, trace_formats
@@ -18,6 +19,7 @@ __all__ = [
     "HASH_BLOCK_TOKENS",
     "NO_ARRIVAL",
     "TRACE_FORMATS",
+    "AgentFigures",
     "AgentGenerator",
     "Arrivals",
     "AtOnce",
@@ -38,6 +40,7 @@ __all__ = [
     "WarmStart",
     "assign_arrivals",
     "check_trace",
+    "read_figures",
     "read_profile",
     "read_trace",
     "trace_format",

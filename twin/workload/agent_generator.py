@@ -16,6 +16,7 @@ import numpy as np
 
 from twin.errors import InputError
 from twin.rng import stream
+from twin.workload.agent_figures import AgentFigures, shipped_figures
 from twin.workload.agent_shape import SessionShape, ShapeModel, Timeline
 from twin.workload.intake import Intake
 from twin.workload.session import Session
@@ -58,17 +59,24 @@ class AgentGenerator:
         warm_start: WarmStart | None = None,
         think_time_scale: float = 1.0,
         system_prompts: int | None = None,
+        join_first: int | None = None,
+        figures: AgentFigures | None = None,
     ):
-        """`system_prompts`: how many different ones the sessions have among them; None: each its own."""
+        """`system_prompts`: how many different ones the sessions have among them; None: each its own. `join_first`: how many of
+        the sub-agents that a call forks the next one waits for; None: all. `figures`: a fit to a trace; None: the shipped one.
+        """
         if not (math.isfinite(think_time_scale) and think_time_scale > 0):
             raise InputError(f"the think time scale must be a positive number, not {think_time_scale!r}")
         if system_prompts is not None and system_prompts < 1:
             raise InputError(f"sessions have at least 1 system prompt among them, not {system_prompts}")
+        if join_first is not None and join_first < 1:
+            raise InputError(f"a call waits for at least 1 of the sub-agents before it, not {join_first}")
         self._intake = intake
         self._warm = warm_start
         self._scale = think_time_scale
         self._prompts = system_prompts
-        self._model = ShapeModel()
+        self._join_first = join_first
+        self._model = ShapeModel(shipped_figures() if figures is None else figures)
 
     @property
     def lookback_s(self) -> float:
@@ -119,7 +127,7 @@ class AgentGenerator:
         keep = self._calls_that_matter(entry_s, skipped, timeline)
         # Sessions are numbered without regard to their prompts, so their numbers deal them out.
         prompt = None if self._prompts is None else session_id % self._prompts
-        calls = shape.calls(skipped, keep, self._scale, 0 if prompt is None else shape.system_tokens)
+        calls = shape.calls(skipped, keep, self._scale, 0 if prompt is None else shape.system_tokens, self._join_first)
         return Session(session_id, entry_s, tier, calls, _resident_tokens(shape, skipped), prompt)
 
     def _calls_that_matter(self, entry_s: float, skipped: int, timeline: Timeline) -> int:
