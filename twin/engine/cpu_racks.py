@@ -20,8 +20,7 @@ Floats = NDArray[np.float64]
 class CpuRacks:
     """The CPU racks of a site, in order: arrays of shape (racks,). The sandboxes of the tools are spread evenly over theirs.
 
-    A sandbox in use keeps a core busy, or its share of one where there are more sandboxes than cores; a CPU's power is linear in
-    its busy cores.
+    They share the cores among them: a rack whose sandboxes are all in use is at full load, and its power is linear in between.
     """
 
     idle_w: Floats
@@ -43,9 +42,8 @@ def cpu_racks(site: Site, tools: Tools | None, catalog: Catalog) -> CpuRacks:
         idle_w += [part.number("idle_w")] * group.count
         more_w = 0.0
         if tools is not None and group is used:
-            cores = group.count * part.number("cpus") * catalog.part("cpu", part.text("cpu")).number("cores")
             sandboxes = sandboxes_of(tools, site, catalog)
             assert not isinf(sandboxes)
-            more_w = (part.number("busy_w") - part.number("idle_w")) / max(cores, sandboxes)
+            more_w = (part.number("busy_w") - part.number("idle_w")) / sandboxes
         per_sandbox_w += [more_w] * group.count
     return CpuRacks(np.array(idle_w), np.array(per_sandbox_w))

@@ -63,7 +63,7 @@ def _racks(site: Site, at: Path, catalog: Catalog) -> Iterator[Finding]:
     for g, cpu_group in enumerate(site.cpu_racks):
         path = (*at, "cpu_racks", g)
         rack = catalog.part("rack", cpu_group.rack)
-        faults = list(cpu_rack_faults(rack, catalog))
+        faults = list(cpu_rack_faults(rack))
         yield from (((*path, "rack"), fault) for fault in faults)
         if not faults:
             idle_w += cpu_group.count * rack.number("idle_w")

@@ -16,8 +16,7 @@ NEEDS = {
         *("gpu", "gpus", "scale_up_domain_gpus", "nodes", "nic", "nics"),
         *("other_idle_w", "other_busy_w", "rated_w", "liquid_heat_frac"),
     ),
-    "cpu_rack": ("cpu", "cpus", "sandboxes", "idle_w", "busy_w", "rated_w", "liquid_heat_frac"),
-    "cpu": ("cores",),
+    "cpu_rack": ("cpus", "sandboxes", "idle_w", "busy_w", "rated_w", "liquid_heat_frac"),
     "gpu": (
         *("generation", "bf16_flops", "weight_formats", "kv_formats", "memory_bytes", "memory_bytes_per_s"),
         *("tdp_w", "idle_w", "cap_min_w", "power_active_w", "power_compute_w", "power_memory_w"),
@@ -56,16 +55,11 @@ def lacking(part: Part, role: str) -> str | None:
     return f"{part.kind} {part.name} cannot be simulated: nobody has published {', '.join(unknown)}" if unknown else None
 
 
-def cpu_rack_faults(rack: Part, catalog: Catalog) -> Iterator[str]:
+def cpu_rack_faults(rack: Part) -> Iterator[str]:
     """What keeps CPU racks of this part from being simulated."""
     if unknown := lacking(rack, "cpu_rack"):
         yield unknown
         return
-    name = rack.text("cpu")
-    if name not in catalog.names("cpu"):
-        yield f"rack {rack.name} has the unknown cpu {name!r}{did_you_mean(name, catalog.names('cpu'))}"
-    elif said := lacking(catalog.part("cpu", name), "cpu"):
-        yield f"rack {rack.name}: {said}"
     wrong = [key for key in ("cpus", "sandboxes") if not (rack.number(key).is_integer() and 1 <= rack.number(key) <= _MOST)]
     if wrong:
         yield f"rack {rack.name}: {', '.join(wrong)} must be whole numbers from 1 to {_MOST:,}"

@@ -29,7 +29,7 @@ class Tools(Model):
     sandboxes: Count | None = None
     """Sandboxes of a site; without it as many as the catalogue says of its racks."""
     sandboxes_per_cpu: Count | None = None
-    """Sandboxes of each CPU of the racks, instead of `sandboxes`."""
+    """Sandboxes of each CPU of the racks, which share its cores, instead of `sandboxes`."""
     failure: ToolFailure | None = None
     """How tools fail; without it they don't."""
 
