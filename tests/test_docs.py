@@ -104,7 +104,7 @@ def is_part(text: str) -> bool:
 
 
 def write_parts(folder: Path) -> None:
-    """The pages' catalogue files and fit: shown ones go by the name in their first line, the model's comes from its config.json."""
+    """The pages' catalogue files and fit: shown ones go by the name in their first line, the model's comes from a config.json."""
     for page in PAGES:
         for text in blocks(page, "yaml"):
             if is_part(text):
