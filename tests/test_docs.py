@@ -104,11 +104,12 @@ def is_part(text: str) -> bool:
 
 
 def write_parts(folder: Path) -> None:
-    """The catalogue files of the pages: shown ones go by the name in their first line, the model's comes from its config.json."""
+    """The pages' catalogue files and fit: shown ones go by the name in their first line, the model's comes from a config.json."""
     for page in PAGES:
         for text in blocks(page, "yaml"):
             if is_part(text):
                 (folder / text.split()[1]).write_text(text)
+    (folder / "my_fit.yaml").write_bytes((ROOT / "twin" / "workload" / "data" / "agent_generator.yaml").read_bytes())
     assert main(["model", "import", str(CONFIG), "--name", "deepseek_v2_lite", "--out", str(folder / "my_models.yaml")]) == 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import yaml
 from twin.workload.call_columns import CallColumns, call_columns
 from twin.workload.fit import fit_agents
 from twin.workload.formats import recognise, trace_format
+from twin.workload.session import Session
 from twin.workload.trace_rows import ReadLog
 
 
@@ -20,11 +22,22 @@ def fit_trace(path: Path, format: str, source: str | None, log: ReadLog) -> tupl
     Raises InputError for a trace that cannot be read.
     """
     chosen = recognise(path) if format == "auto" else trace_format(format)
-    calls = call_columns(chosen.read(path, log))
+    hashed = 0
+
+    def counted() -> Iterator[Session]:
+        nonlocal hashed
+        for session in chosen.read(path, log):
+            hashed += any(call.hash_ids for call in session.calls)
+            yield session
+
+    calls = call_columns(counted())
     provenance = {"trace": path.name, "sha256": _sha256(path), "format": chosen.name}
     if source is not None:
         provenance["source"] = source
-    return fit_agents(calls, provenance), calls
+    document = fit_agents(calls, provenance)
+    if hashed:
+        document["missing"].append("what sessions have in common by their block hashes is left out")
+    return document, calls
 
 
 def fit_text(document: dict[str, Any]) -> str:
