@@ -10,7 +10,8 @@ from typing import Any
 from engine_parts import Site, Table, worker
 from hypothesis import strategies as st
 
-from twin.engine.session_runner import SessionRunner, TierRules
+from twin.engine.session_run import TierRules
+from twin.engine.session_runner import SessionRunner
 from twin.engine.tool_process import NO_FAILURES, ToolFailures, ToolProcess
 from twin.serving import SandboxPool
 from twin.workload import Call, Session

@@ -175,16 +175,10 @@ def test_paths_of_generated_sessions_are_as_long_as_inputs_and_share_what_the_ca
     for made in AgentGenerator(intake, system_prompts=prompts).sessions():
         paths = SessionPaths(made)
         tree = PrefixTree()
-        begun = {0}
         for each in made.calls:
             content = paths.of(each, comes_again=True)
             assert tokens_of(content.path) == each.input_tokens
             assert all(tokens > 0 for _, tokens in content.path)
-            if each.agent not in begun:
-                # what a sub-agent shares with the agent that spawned it is not told yet
-                begun.add(each.agent)
-                tree.insert(content.path)
-                continue
             assert content.shared_tokens >= each.shared_prefix_tokens
             assert tree.match(content.path) >= min(each.shared_prefix_tokens, each.input_tokens - 1)
             tree.insert(content.path)

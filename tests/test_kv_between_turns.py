@@ -222,7 +222,7 @@ def test_what_a_scenario_can_not_ask_for() -> None:
 
 def test_a_run_tells_what_caches_found_and_what_recomputing_cost(tmp_path: Path) -> None:
     def run(name: str, **cache: object) -> twin.Run:
-        changes = {"horizon": "2 min", "serving.kv_cache.host.capacity": "20 GB", "workload.arrivals.rate": "0.05 /s"}
+        changes = {"horizon": "6 min"}
         changes |= {f"serving.kv_cache.{key}.policy": value for key, value in cache.items()}
         changes |= {f"serving.kv_cache.{key}.after": None for key in cache}
         return twin.run(ROOT / "scenarios" / "agents_kv.yaml", set=changes, out=tmp_path / name)

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from session_cases import Factory, call, trees
 from test_sandbox_pool import fifo
 
-from twin.engine.session_run import SPLIT_PARTS
-from twin.engine.session_runner import TierRules
+from twin.engine.session_run import SPLIT_PARTS, TierRules
 from twin.engine.tool_process import ToolFailures
 from twin.workload import Call, Session
 

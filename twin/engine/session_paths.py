@@ -15,6 +15,7 @@ _VERSIONS = 1 << 16
 _OWN, _HASH, _SYSTEM, _KINDS = 0, 1, 2, 4
 #: Shared prefixes are given in whole blocks of this many tokens; what falls short by less is the same content.
 _BLOCK_TOKENS = 64
+_NONE: dict[int, int] = {}
 
 
 class Content(NamedTuple):
@@ -41,9 +42,9 @@ class SessionPaths:
         self._inputs: dict[int, int] = {}
         self._versions: dict[int, int] = {}
         #: Calls, by position, whose context other agents begin with.
-        self.spawners = tuple(_spawners(session))
+        self.spawners = _spawners(session) if len(session.calls) > 1 else ()
         # Two calls of an agent may look alike, so they are told apart by identity.
-        self._spawners = {id(session.calls[index]): index for index in self.spawners}
+        self._spawners = {id(session.calls[index]): index for index in self.spawners} if self.spawners else _NONE
         self._spawned: dict[int, ContextPath] = {}
 
     def warm(self) -> ContextPath:
@@ -55,10 +56,12 @@ class SessionPaths:
         """The context of the next call of its agent; without a path where nothing is shared with anyone."""
         if call.hash_ids:
             return Content(self._hashed(call), call.input_tokens, False)
-        content = self._content(call, comes_again or id(call) in self._spawners)
-        if id(call) in self._spawners:
-            key, tokens = content.path[-1]
-            self._spawned[self._spawners[id(call)]] = (*content.path[:-1], (key, tokens + call.output_tokens))
+        index = self._spawners.get(id(call))
+        if index is None:
+            return self._content(call, comes_again)
+        content = self._content(call, True)
+        key, tokens = content.path[-1]
+        self._spawned[index] = (*content.path[:-1], (key, tokens + call.output_tokens))
         return content
 
     def _content(self, call: Call, comes_again: bool) -> Content:
@@ -132,7 +135,7 @@ class SessionPaths:
         return path
 
 
-def _spawners(session: Session) -> list[int]:
+def _spawners(session: Session) -> tuple[int, ...]:
     """Positions of the calls after which an agent begins with a part of their context."""
     calls = session.calls
     seen: set[int] = set()
@@ -142,7 +145,7 @@ def _spawners(session: Session) -> list[int]:
             seen.add(call.agent)
             if call.after and call.shared_prefix_tokens and not call.hash_ids and not calls[call.after[0]].hash_ids:
                 found[call.after[0]] = None
-    return list(found)
+    return tuple(found)
 
 
 def own_segments(path: ContextPath, agent: int) -> ContextPath:

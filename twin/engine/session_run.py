@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from twin.engine.session_paths import SessionPaths
 from twin.errors import SimulationError
 from twin.serving import AgentTurns, Request, ToolRun
@@ -18,6 +20,17 @@ SPLIT_PARTS = ("front_end", "queue", "prefill", "decode", "tool", "sandbox_wait"
 Split = tuple[float, float, float, float, float, float, float]
 
 NO_TIME: Split = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+
+
+class TierRules(NamedTuple):
+    """What a tier says of its sessions: within what time the whole task is of use, and how long a person waits for the first
+    token of an answer before leaving; None where it says nothing."""
+
+    deadline_s: float | None = None
+    patience_s: float | None = None
+
+
+NO_RULES = TierRules()
 
 
 class SessionRun:
@@ -43,6 +56,7 @@ class SessionRun:
         "outcome",
         "paths",
         "racing",
+        "rules",
         "sandbox_wait_s",
         "session",
         "split",
@@ -59,25 +73,32 @@ class SessionRun:
         "wanted",
     )
 
-    def __init__(self, session: Session, deadline_s: float | None = None):
+    def __init__(self, session: Session, rules: TierRules = NO_RULES):
         """Raises SimulationError for calls that do not wait for earlier ones."""
         calls = session.calls
         self.session = session
-        self.deadline_s = session.deadline_s if session.deadline_s is not None else deadline_s
+        self.rules = rules
+        self.deadline_s = session.deadline_s if session.deadline_s is not None else rules.deadline_s
         #: Of each call: how many it still waits for, and who waits for it.
-        self.missing = [len(call.after) + call.any_count for call in calls]
+        self.missing: list[int] = []
         self.children: list[list[int]] = [[] for _ in calls]
-        #: Of each first-k join: how many more are enough. Of each call: the joins that may take it.
-        self.wanted: dict[int, int] = {}
-        self.racing: dict[int, list[int]] = {}
-        #: The next call of the same agent, None for its last; and what the agents' waits were.
+        #: Of each first-k join: how many more are enough. Of each call: the joins that may take it. None without such joins.
+        self.wanted: dict[int, int] | None = None
+        self.racing: dict[int, list[int]] | None = None
+        #: Of each call: the next one of its agent, None for the last; and whether its context will be asked for again, by its own
+        #: agent or by one that it spawns. What is known of the agents' waits.
         self.next_call: list[Call | None] = [None] * len(calls)
+        self.comes_again = [False] * len(calls)
         self.turns: dict[int, AgentTurns] = {}
         last_of_agent: dict[int, int] = {}
         for index, call in enumerate(calls):
-            if call.agent in last_of_agent:
-                self.next_call[last_of_agent[call.agent]] = call
-            last_of_agent[call.agent] = index
+            self.missing.append(len(call.after) + call.any_count)
+            agent = call.agent
+            if agent in last_of_agent:
+                before_it = last_of_agent[agent]
+                self.comes_again[before_it] = True
+                self.next_call[before_it] = call
+            last_of_agent[agent] = index
             for before in call.after:
                 if not 0 <= before < index:
                     raise self._wrong(index, f"waits for call {before}, which does not come before it")
@@ -85,8 +106,6 @@ class SessionRun:
             if call.any_of or call.any_count:
                 self._join(index, call)
         self.paths = SessionPaths(session)
-        #: Of each call: whether its context will be asked for again, by its own agent or by one that it spawns.
-        self.comes_again = [following is not None for following in self.next_call]
         for index in self.paths.spawners:
             self.comes_again[index] = True
         self.states = bytearray(len(calls))
@@ -98,24 +117,27 @@ class SessionRun:
         self.under_way = 0
         #: How it ends where it does not end well: no further calls begin.
         self.outcome: str | None = None
-        self.surplus: set[int] = set()
+        self.surplus: set[int] | None = None
         self.calls_made = 0
         self.calls_dropped = 0
         self.tokens = 0
         self.tokens_unread = 0
+        #: When the first of its calls reached the factory.
         self.start_s: float | None = None
         self.finish_s: float | None = None
         self.split = NO_TIME
-        #: Of tools: runs under way by call, and how often each call's tool will fail, where they can.
+        #: Of tools in sandboxes: runs under way by call, how long each call's waited, and how often it will fail, where it can.
         self.tool_runs: dict[int, ToolRun] = {}
+        self.sandbox_wait_s: dict[int, float] = {}
         self.tool_failures: list[int] | None = None
         self.tool_retries = 0
-        #: How long the tool of a call waited for a sandbox.
-        self.sandbox_wait_s: dict[int, float] = {}
 
     def _join(self, index: int, call: Call) -> None:
         if not 1 <= call.any_count <= len(call.any_of):
             raise self._wrong(index, f"waits for the first {call.any_count} of {len(call.any_of)} calls")
+        if self.wanted is None or self.racing is None:
+            self.wanted, self.racing = {}, {}
+        wanted, racing = self.wanted, self.racing
         for before in call.any_of:
             if not 0 <= before < index:
                 raise self._wrong(index, f"waits for call {before}, which does not come before it")
@@ -123,10 +145,10 @@ class SessionRun:
                 raise self._wrong(index, f"may go on without call {before} of its own agent: a first-k join is of others")
             if before in call.after:
                 raise self._wrong(index, f"waits for call {before} and may go on without it")
-            self.racing.setdefault(before, []).append(index)
+            racing.setdefault(before, []).append(index)
         if len(set(call.any_of)) != len(call.any_of):
             raise self._wrong(index, "names a call twice in its first-k join")
-        self.wanted[index] = call.any_count
+        wanted[index] = call.any_count
 
     def _wrong(self, index: int, what: str) -> SimulationError:
         return SimulationError(f"session {self.session.session_id}: call {index} {what}")
@@ -134,11 +156,6 @@ class SessionRun:
     def roots(self) -> list[int]:
         """Calls that wait for no other."""
         return [index for index, missing in enumerate(self.missing) if not missing]
-
-    def arrives(self, arrival_s: float) -> None:
-        """A call reaches the factory at this time: the task begins with the first."""
-        if self.start_s is None or arrival_s < self.start_s:
-            self.start_s = arrival_s
 
     def ended(self, index: int) -> tuple[list[int], list[int]]:
         """A call has ended: those that could begin now, and those that never will since a join does without."""
@@ -151,18 +168,21 @@ class SessionRun:
             missing[child] -= 1
             if not missing[child]:
                 ready.append(child)
+        wanted = self.wanted
+        if wanted is None or self.racing is None:
+            return ready, dropped
         for join in self.racing.get(index, ()):
-            if self.wanted[join]:
-                self.wanted[join] -= 1
+            if wanted[join]:
+                wanted[join] -= 1
                 missing[join] -= 1
-                if not self.wanted[join]:
-                    dropped += self._drop_rest(join)
+                if not wanted[join]:
+                    dropped += self._drop_rest(join, wanted)
                 if not missing[join]:
                     ready.append(join)
         states = self.states
         return [each for each in ready if states[each] == WAITING], dropped
 
-    def _drop_rest(self, join: int) -> list[int]:
+    def _drop_rest(self, join: int, wanted: dict[int, int]) -> list[int]:
         """Drop what is left to begin of the agents that a join goes on without, and of those below them, unless another call that
         stays waits for it. What of them runs is finished, for nobody."""
         calls, states = self.session.calls, self.states
@@ -178,12 +198,13 @@ class SessionRun:
         for index in range(len(calls) - 1, -1, -1):
             if states[index] < FINISHED and index not in left_behind:
                 left_behind.difference_update(calls[index].after)
-                if self.wanted.get(index):
+                if wanted.get(index):
                     left_behind.difference_update(calls[index].any_of)
         dropped = []
+        surplus = self.surplus = self.surplus or set()
         for index in sorted(left_behind):
             if states[index] == ACCEPTED:
-                self.surplus.add(index)
+                surplus.add(index)
             else:
                 states[index] = DROPPED
                 dropped.append(index)
@@ -221,22 +242,15 @@ class SessionRun:
             sandbox_s,
             human_s,
         )
-        if index not in self.surplus:
+        if self.surplus is None or index not in self.surplus:
             self.split, self.finish_s = split, finish_s
         return split
 
     def promise_kept(self, outcome: str, horizon_s: float) -> str | None:
-        """Whether the task was done within its deadline: met, missed, or open where it may still be; None without a deadline."""
+        """Whether the task was done within its deadline: met, missed, or open where it may still be; None before it began."""
         if self.deadline_s is None or self.start_s is None:
             return None
         if outcome == "completed":
             assert self.finish_s is not None
             return "met" if self.finish_s - self.start_s <= self.deadline_s else "missed"
         return "open" if outcome == "in_flight" and horizon_s - self.start_s <= self.deadline_s else "missed"
-
-    @property
-    def unexplained_s(self) -> float:
-        """Seconds of the task that its split does not explain: 0 but for rounding."""
-        if self.finish_s is None or self.start_s is None:
-            return 0.0
-        return abs(sum(self.split) - (self.finish_s - self.start_s))

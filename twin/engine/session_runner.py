@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from math import inf
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from twin.engine.clock import Clock
 from twin.engine.session_paths import own_segments
-from twin.engine.session_run import ACCEPTED, COMING, NO_TIME, SessionRun, Split
+from twin.engine.session_run import ACCEPTED, COMING, NO_RULES, NO_TIME, SessionRun, Split, TierRules
 from twin.engine.tool_process import ToolProcess
 from twin.recording import TableWriter
 from twin.serving import AgentTurns, ContextPath, Level, Request
@@ -26,17 +26,6 @@ class Door(Protocol):
     def warm(self, path: ContextPath) -> None: ...
 
     def forget(self, path: ContextPath) -> None: ...
-
-
-class TierRules(NamedTuple):
-    """What a tier says of its sessions: within what time the whole task is of use, and how long a person waits for the first
-    token of an answer before leaving; None where it says nothing."""
-
-    deadline_s: float | None = None
-    patience_s: float | None = None
-
-
-_NO_RULES = TierRules()
 
 
 class SessionRunner:
@@ -100,7 +89,7 @@ class SessionRunner:
 
     def _begin(self, session: Session, then: Callable[[], None], _: Any) -> None:
         then()
-        run = SessionRun(session, self._rules_of(session).deadline_s)
+        run = SessionRun(session, self._rules.get(session.tier, NO_RULES))
         self._active[session.session_id] = run
         self.begun += 1
         self.in_flight.change(1, session.arrival_s)
@@ -108,9 +97,6 @@ class SessionRunner:
             self._door.warm(run.paths.warm())
         for index in run.roots():
             self._begin_call(run, index, session.arrival_s, NO_TIME, None)
-
-    def _rules_of(self, session: Session) -> TierRules:
-        return self._rules.get(session.tier, _NO_RULES)
 
     def _begin_call(self, run: SessionRun, index: int, ready_s: float, split: Split, parent_id: int | None) -> None:
         """Everything the call waited for is done: its tool or person comes next."""
@@ -128,7 +114,8 @@ class SessionRunner:
 
     def _come(self, run: SessionRun, index: int, arrival_s: float) -> None:
         """The call reaches the factory: after the front end, the router."""
-        run.arrives(arrival_s)
+        if run.start_s is None or arrival_s < run.start_s:
+            run.start_s = arrival_s
         run.entry_s[index] = entry_s = arrival_s + self._front_end_s(run.session.calls[index].input_tokens)
         if entry_s < self._horizon_s:
             self._clock.at(entry_s, partial(self._arrive, run, index, arrival_s))
@@ -147,7 +134,7 @@ class SessionRunner:
         run.under_way += 1
         run.states[index] = ACCEPTED
         self._door.accept(request)
-        patience_s = self._rules_of(run.session).patience_s
+        patience_s = run.rules.patience_s
         if patience_s is not None:
             call = run.session.calls[index]
             if not (call.agent or call.tool):
@@ -315,10 +302,12 @@ class SessionRunner:
         session = run.session
         # A tool that a root waits for may fail before any call has arrived.
         start_s = session.arrival_s if run.start_s is None else run.start_s
-        unexplained_s = run.unexplained_s
-        if unexplained_s > self.unexplained_s:
-            self.unexplained_s = unexplained_s
         front_end_s, queue_s, prefill_s, decode_s, tool_s, sandbox_wait_s, human_s = run.split
+        if run.finish_s is not None:
+            told_s = front_end_s + queue_s + prefill_s + decode_s + tool_s + sandbox_wait_s + human_s
+            unexplained_s = abs(told_s - (run.finish_s - start_s))
+            if unexplained_s > self.unexplained_s:
+                self.unexplained_s = unexplained_s
         self._sessions.append(
             (
                 session.session_id,
@@ -342,7 +331,7 @@ class SessionRunner:
                 run.calls_dropped,
                 run.tokens_unread,
                 run.deadline_s,
-                run.promise_kept(outcome, self._horizon_s),
+                None if run.deadline_s is None else run.promise_kept(outcome, self._horizon_s),
                 session.tenant,
             )
         )

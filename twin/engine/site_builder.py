@@ -17,7 +17,8 @@ from twin.engine.job_builder import build_jobs
 from twin.engine.placement import place
 from twin.engine.plant_builder import plant_spec, weather
 from twin.engine.rack_loads import rack_gpus, rack_loads
-from twin.engine.session_runner import SessionRunner, TierRules
+from twin.engine.session_run import TierRules
+from twin.engine.session_runner import SessionRunner
 from twin.engine.site_runtime import Floats, PoolRuntime, SiteRuntime
 from twin.engine.station import Station
 from twin.engine.tool_process import NO_FAILURES, ToolFailures, ToolProcess

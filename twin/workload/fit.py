@@ -2,7 +2,8 @@
 
 Quantile knots are read off the trace. Shares are occurrences by occasions: of calls that could have begun anew those that did, of
 calls behind which an agent could have spawned those that did. What goes together within a session is the share of the variance of
-log values that lies between sessions. There are no free numbers; where a trace is silent, the figure is 0 and `missing` says so.
+log values that lies between sessions. The bounds of what counts as a break and the knots are set by hand; where a trace is
+silent, the figure is 0 and `missing` says so.
 """
 
 from __future__ import annotations
