@@ -160,7 +160,7 @@ def test_cpu_racks_without_their_loop_or_in_place_of_gpus_are_told_of() -> None:
         "extends": scenario()["topology"],
         "sites": [{"name": "gb200-nvl72", "cpu_racks": [{"name": "cpus", "rack": "vera_cpu"}]}],
     }
-    with pytest.raises(InputError, match="cpu_racks.0.loop: is missing: rack vera_cpu gives heat to a liquid loop"):
+    with pytest.raises(InputError, match=r"cpu_racks\.0\.loop: is missing: rack vera_cpu gives heat to a liquid loop"):
         twin.load(scenario(topology=topology))
     topology["sites"] = [{"name": "gb200-nvl72", "cpu_racks": [{"name": "racks", "rack": "gb200_nvl72", "count": 1}]}]
     with pytest.raises(InputError) as error:
