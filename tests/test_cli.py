@@ -31,6 +31,8 @@ FILES = {
     "summary.json",
     "thermal.parquet",
     "workers.parquet",
+    "tasks.parquet",
+    "tool_runs.parquet",
 }
 
 
