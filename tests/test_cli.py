@@ -32,6 +32,8 @@ FILES = {
     "summary.json",
     "thermal.parquet",
     "workers.parquet",
+    "tasks.parquet",
+    "tool_runs.parquet",
 }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from twin.catalog import Catalog, load_catalog
 from twin.errors import UnknownValueError, did_you_mean
-from twin.schema.topology import Site, Topology
+from twin.schema.topology import CpuRackGroup, RackGroup, Site, Topology
 from twin.units import format_si
 
 FORMATS = ("table", "json", "graphml", "svg")
@@ -49,12 +49,27 @@ def site_facts(site: Site, catalog: Catalog) -> dict[str, Any]:
                 "loop": group.loop,
             }
         )
+    cpu_racks = []
+    for cpu_group in site.cpu_racks:
+        part = catalog.part("rack", cpu_group.rack)
+        cpu_racks.append(
+            {
+                "name": cpu_group.name,
+                "rack": cpu_group.rack,
+                "count": cpu_group.count,
+                "cpus": cpu_group.count * round(part.number("cpus")),
+                "rated_w": cpu_group.count * part.number("rated_w"),
+                "liquid_heat_frac": part.number("liquid_heat_frac"),
+                "loop": cpu_group.loop,
+            }
+        )
     return {
         "name": site.name,
         "feed": {"name": site.feed.name, "contract_w": site.feed.contract},
         "gpus": sum(rack["gpus"] for rack in racks),
-        "racks_rated_w": sum(rack["rated_w"] for rack in racks),
+        "racks_rated_w": sum(rack["rated_w"] for rack in (*racks, *cpu_racks)),
         "racks": racks,
+        "cpu_racks": cpu_racks,
         "fabric": _fabric_facts(site, catalog),
         "electrical": {
             "transformer": {"part": site.electrical.transformer, "rated_w": site.electrical.transformer_rating},
@@ -107,16 +122,23 @@ def _watts(value: float | None) -> str:
     return "not published" if value is None else format_si(value, "W")
 
 
+def _heat(rack: dict[str, Any]) -> str:
+    return "air" if rack["loop"] is None else f"loop {rack['loop']}, {rack['liquid_heat_frac']:.0%} of heat in liquid"
+
+
 def _table(topology: Topology, facts: list[dict[str, Any]]) -> str:
     lines = [topology.name + (f": {topology.description}" if topology.description else "")]
     for site in facts:
         fabric, electrical, cooling, battery = site["fabric"], site["electrical"], site["cooling"], site["battery"]
         rows = [("feed", f"{site['feed']['name']}, contract {_watts(site['feed']['contract_w'])}")]
         for rack in site["racks"]:
-            loop = "air" if rack["loop"] is None else f"loop {rack['loop']}, {rack['liquid_heat_frac']:.0%} of heat in liquid"
+            loop = _heat(rack)
             domain = f"scale-up domains of {rack['scale_up_domain_gpus']}"
             size = f"{rack['count']} x {rack['rack']}, {rack['gpus']} GPUs in {domain}"
             rows.append((f"racks {rack['name']}", f"{size}, rated {_watts(rack['rated_w'])}, {loop}"))
+        for rack in site["cpu_racks"]:
+            size = f"{rack['count']} x {rack['rack']}, {rack['cpus']} CPUs"
+            rows.append((f"racks {rack['name']}", f"{size}, rated {_watts(rack['rated_w'])}, {_heat(rack)}"))
         tiers = f"{fabric['leaves']} leaves, {fabric['spines']} spines, {fabric['cores']} cores"
         shape = f"{fabric['kind']}, {fabric['tiers']} tier{'s' if fabric['tiers'] > 1 else ''} of {fabric['switch']}"
         rows.append(("fabric", f"{shape}: {tiers}, {fabric['nics']} NICs, {fabric['switch_links']} links between switches"))
@@ -164,7 +186,8 @@ def _graphml(topology: Topology, catalog: Catalog) -> str:
         for loop in site.cooling.loops:
             graph.add_node(f"loop/{loop.name}", role="loop", part=loop.cdu)
             graph.add_edge(f"loop/{loop.name}", "heat_rejection", carries="heat")
-        for group in site.racks:
+        groups: list[RackGroup | CpuRackGroup] = [*site.racks, *site.cpu_racks]
+        for group in groups:
             for i in range(group.count):
                 rack = f"rack/{group.name}/{i}"
                 graph.add_edge(rack, "ups", carries="power")
