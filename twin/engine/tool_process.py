@@ -108,13 +108,13 @@ class ToolProcess:
         elif run.attempt > self._failures.retries:
             self.on_failed(session, now_s)
         else:
-            session.tool_retries += 1
             again = ToolTurn(session, index, waited_s)
             session.tool_runs[index] = pause = ToolRun(0.0)
             self._clock.at(now_s + self._failures.backoff_s, partial(self._try_again, again, run.attempt + 1, pause))
 
     def _try_again(self, turn: ToolTurn, attempt: int, pause: ToolRun, event: Any) -> None:
         if turn.session.tool_runs.get(turn.call) is pause:
+            turn.session.tool_retries += 1
             self._ask(turn, attempt, event.value)
 
     def close(self) -> None:
