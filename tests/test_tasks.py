@@ -14,7 +14,9 @@ from conftest import ROOT
 from test_invariants import check_books
 
 import twin
+from twin.analysis.tasks import tasks
 from twin.errors import InputError
+from twin.recording import RunDirectory
 
 
 def scenario(**parts: Any) -> dict[str, Any]:
@@ -23,17 +25,20 @@ def scenario(**parts: Any) -> dict[str, Any]:
         "name": "agents",
         "topology": str(ROOT / "topologies" / "agents_gb200.yaml"),
         "tiers": [
-            {"name": "premium", "objectives": {"ttft": "3 s", "task": "90 s"}, "patience": "6 s"},
+            {"name": "premium", "objectives": {"ttft": "3 s", "task": "2 min"}, "patience": "6 s"},
             {"name": "free"},
         ],
         "workload": {
             "kind": "agents",
             "arrivals": {"process": "poisson", "rate": "16 /min"},
-            "think_time_scale": 0.05,
+            "think_time_scale": 0.03,
             "warm_start": False,
             "tiers": {"premium": 0.5, "free": 0.5},
         },
-        "tools": {"racks": "cpus", "sandboxes": 4, "failure": {"probability": "20 %", "retries": 1, "backoff": "500 ms"}},
+        "tools": {
+            "racks": "cpus", "sandboxes": 4, "cores_per_sandbox": 648,
+            "failure": {"probability": "20 %", "retries": 1, "backoff": "500 ms"},
+        },
         "serving": {
             "model": "deepseek_r1",
             "precision": {"weights": "fp4", "kv": "fp8"},
@@ -52,6 +57,7 @@ def scenario(**parts: Any) -> dict[str, Any]:
         },
         "control": {"policy": "none"},
         "horizon": "4 min",
+        "seed": 0,
     }
     return {**base, **parts}
 
@@ -104,8 +110,8 @@ def test_sandboxes_are_used_waited_for_and_draw_power(run: twin.Run) -> None:
     assert tools["utilisation_frac"] == pytest.approx(tools["sandboxes_busy"] / 4)
     assert tools["wait_s"]["p95"] == pytest.approx((runs["begun_s"] - runs["asked_s"]).dropna().quantile(0.95))
     assert tools["wait_s"]["p95"] > 0
-    # One Grace rack: 7.2 kW idle, 37.4 kW with all four sandboxes in use.
-    assert np.allclose(rows["cpu_racks_w"], 7_200 + 30_200 * rows["sandboxes_busy"] / 4)
+    # One Grace rack of 5,184 cores: 7.2 kW idle, 37.4 kW with all in use, of which each sandbox takes an eighth.
+    assert np.allclose(rows["cpu_racks_w"], 7_200 + 30_200 * rows["sandboxes_busy"] / 8)
     assert run.power["cpu_and_other_it_w"].min() > rows["cpu_racks_w"].min()
     failed = runs["outcome"].isin(["failed"]).sum() / runs["outcome"].isin(["failed", "done"]).sum()
     assert failed == pytest.approx(0.2, abs=0.06)
@@ -115,7 +121,7 @@ def test_the_heat_of_air_cooled_cpu_racks_is_in_the_hall(run: twin.Run, tmp_path
     quiet = scenario(tools={"sandboxes": 4, "failure": scenario()["tools"]["failure"]})  # elsewhere: the racks are idle
     other = twin.run(quiet, out=tmp_path / "other")
     assert other.summary["tasks"] == run.summary["tasks"]
-    more_w = 30_200 * run.summary["tasks"]["tools"]["sandboxes_busy"] / 4
+    more_w = 30_200 * run.summary["tasks"]["tools"]["sandboxes_busy"] / 8
     it_w = [each.summary["energy"]["it_j"] / 240 for each in (run, other)]
     assert it_w[0] - it_w[1] == pytest.approx(more_w)
     air_w = [each.thermal[each.thermal["loop"] == "air"]["heat_w"].mean() for each in (run, other)]
@@ -201,3 +207,20 @@ def test_the_real_coding_agents_find_what_they_had_and_take_their_time(
     recorded = 2_447_554_496 / 2_542_209_908  # cached_prefix_tokens over in_tokens of all rows
     assert run.summary["service"]["cached_input_frac"] == pytest.approx(recorded, abs=0.01)
     assert cpu_s <= 20
+
+
+def test_how_long_tasks_take_reckons_with_those_that_go_on(tmp_path: Path) -> None:
+    """Ends after 10 (done), 20 (given up), 30 (done), and two go on at 40 and 50 s: of five 4/5 go on after 10 s, of three left
+    2/3 of these after 30 s, 53 %: no median. With two done at 50 s there is one."""
+    for endings, median_s in ((("in_flight", "in_flight"), None), (("completed", "in_flight"), 40.0)):
+        with RunDirectory.create(tmp_path / endings[0]) as output:
+            for number, (span_s, outcome) in enumerate(
+                [(10.0, "completed"), (20.0, "abandoned"), (30.0, "completed"), (40.0, endings[0]), (50.0, endings[1])]
+            ):
+                end_s = None if outcome == "in_flight" else span_s
+                finish_s = span_s if outcome == "completed" else None
+                row = (number, "a", "free", 50.0 - span_s if end_s is None else 0.0, finish_s, 1, 0, 0.0, 1, outcome, end_s)
+                output.writer("sessions").append((*row, *[0.0] * 6, 0, 0, 0, None, None, ""))
+            output.close_tables()
+            found = tasks(output.path, ["free"], 50.0, 1, None)["time_to_end_s"]
+        assert found == {"p50": median_s, "p90": None}

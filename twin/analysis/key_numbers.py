@@ -160,13 +160,14 @@ def _tasks(summary: dict[str, Any]) -> list[Table]:
     groups = list(found["tiers"].items())
     if len(groups) != 1:
         groups.append(("all", found))
-    header = ("", "tasks", "completed", "failed", "abandoned", "in time", "time p50", "p90", "p99", "calls", "output tokens")
+    header = ("", "tasks", "completed", "failed", "abandoned", "going on", "in time", "completed in p50", "p90", "p50 of all", "calls", "output tokens")
     rows = tuple(
         (
             name,
-            *(f"{g[key]:,}" for key in ("total", "completed", "failed", "abandoned")),
+            *(f"{g[key]:,}" for key in ("total", "completed", "failed", "abandoned", "in_flight")),
             _percent(g["deadline_attainment_frac"]),
-            *(_seconds(g["completion_s"][q]) for q in ("p50", "p90", "p99")),
+            *(_seconds(g["completion_s"][q]) for q in ("p50", "p90")),
+            _seconds(g["time_to_end_s"]["p50"]),
             *(_count(g[key]["mean"]) for key in ("calls", "output_tokens")),
         )
         for name, g in groups

@@ -53,6 +53,7 @@ class _Tasks:
             "total": int(np.count_nonzero(mask)),
             **{ending: int(np.count_nonzero(mask & self.outcome.are(ending))) for ending in ENDINGS},
             "completion_s": distribution(self.completion_s[done]),
+            "time_to_end_s": self._time_to_end(mask),
             "split_s": {name: distribution(seconds[done])["mean"] for name, seconds in self.parts.items()},
             "deadline_attainment_frac": kept / (kept + broken) if kept + broken else None,
             "goodput_output_tokens_per_s": int(self.tokens[good].sum()) * scale,
@@ -61,6 +62,20 @@ class _Tasks:
             "output_tokens": distribution(self.tokens[done].astype(float)),
             **{name: int(values[mask].sum()) for name, values in self.counts.items()},
         }
+
+    def _time_to_end(self, mask: np.ndarray) -> dict[str, float | None]:
+        """Median and 90th percentile of how long tasks take, those included that the horizon finds under way: the time by which
+        so many are completed (Kaplan and Meier, 1958; those that end otherwise count up to then). None where it lies beyond
+        what the run saw."""
+        span_s, done = (self.end_s - self.start_s)[mask], self.completed[mask]
+        order = np.lexsort((~done, span_s))
+        left = len(span_s) - np.arange(len(span_s))
+        still = np.cumprod(np.where(done[order], 1.0 - 1.0 / left, 1.0))
+        found = {}
+        for name, share in (("p50", 0.5), ("p90", 0.9)):
+            place = int(np.searchsorted(-still, -(1.0 - share) - 1e-12))
+            found[name] = float(span_s[order][place]) if place < len(still) else None
+        return found
 
     def in_flight(self, horizon_s: float, represent: int) -> dict[str, float]:
         """Mean and most sessions at once, real ones; of those that begin and end in one moment the ends count first."""
@@ -84,7 +99,8 @@ def _input_tokens(run_dir: Path, session_ids: np.ndarray) -> np.ndarray:
 
 def tasks(run_dir: Path, tiers: Sequence[str], horizon_s: float, represent: int, sandboxes: float | None) -> dict[str, Any]:
     """The section of the summary. Counts are those simulated, as for requests; `sessions_in_flight`, sandboxes and rates are the
-    whole factory's. Completion times, splits, calls and tokens are of completed tasks. A task counts for goodput if it was
+    whole factory's. Completion times, splits, calls and tokens are of completed tasks, which in a short
+    run are the short ones: `time_to_end_s` reckons with the others. A task counts for goodput if it was
     completed, and within its deadline where it has one; it is judged once it has ended, or while it goes on beyond its
     deadline. `sandboxes` are those of all sites, infinite where tools never wait, None where nothing is said of tools."""
     sessions = _Tasks(run_dir, horizon_s)

@@ -18,7 +18,7 @@ from twin.schema import catalog_with
 from twin.schema.instances import instance_of
 from twin.schema.scenario import Scenario
 from twin.schema.workload import Tier
-from twin.serving import Admission, CacheCounts, KvTier
+from twin.serving import Admission, CacheCounts, KvTier, Worker
 
 #: Instances of a pool below which thinning changes how often a KV-aware router finds a call's prefix (seen on curtail_80: 5-9 %
 #: of the energy with 3 instances for 12).
@@ -114,9 +114,15 @@ def _cache(scenario: Scenario, sites: Sequence[SiteRun]) -> CacheTotals:
         written_tokens=n * counts.written,
         lost_tokens=n * (counts.lost + sum(tier.dropped_tokens for tier in storages)),
         read_back_tokens=n * (counts.read + sum(tier.read_tokens for tier in storages)),
-        recompute_gpu_s=n * math.fsum(worker.meter.recomputed_s * worker.spec.gpus for worker in workers),
+        recompute_gpu_s=n * math.fsum(_recomputing_s(worker, scenario.horizon) * worker.spec.gpus for worker in workers),
         recompute_j=n * math.fsum(worker.meter.recomputed_j for worker in workers),
     )
+
+
+def _recomputing_s(worker: Worker, now_s: float) -> float:
+    """Busy time of an instance for what was computed once more: as much of it as of the energy of its steps."""
+    meter = worker.meter
+    return worker.progress(now_s).busy_s * meter.recomputed_j / meter.step_energy_j if meter.recomputed_j else 0.0
 
 
 def _storage(site: SiteRun) -> KvTier | None:

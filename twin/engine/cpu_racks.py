@@ -20,7 +20,8 @@ Floats = NDArray[np.float64]
 class CpuRacks:
     """The CPU racks of a site, in order: arrays of shape (racks,). The sandboxes of the tools are spread evenly over theirs.
 
-    They share the cores among them: a rack whose sandboxes are all in use is at full load, and its power is linear in between.
+    A sandbox in use keeps so many cores busy as the scenario says, and power is linear in the cores that are; where there are not
+    as many as all sandboxes would need, they share them, and with all in use the racks are at full load.
     """
 
     idle_w: Floats
@@ -44,6 +45,8 @@ def cpu_racks(site: Site, tools: Tools | None, catalog: Catalog) -> CpuRacks:
         if tools is not None and group is used:
             sandboxes = sandboxes_of(tools, site, catalog)
             assert not isinf(sandboxes)
-            more_w = (part.number("busy_w") - part.number("idle_w")) / sandboxes
+            cores = group.count * part.number("sandboxes")  # one each
+            wanted = sandboxes * tools.cores_per_sandbox
+            more_w = (part.number("busy_w") - part.number("idle_w")) * tools.cores_per_sandbox / max(cores, wanted)
         per_sandbox_w += [more_w] * group.count
     return CpuRacks(np.array(idle_w), np.array(per_sandbox_w))

@@ -7,7 +7,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from twin.schema.base import Count, FieldError, Model, Name
-from twin.schema.quantities import FractionBelowOne, NonNegativeTime
+from twin.schema.quantities import FractionBelowOne, NonNegativeTime, Number
 
 
 class ToolFailure(Model):
@@ -30,6 +30,8 @@ class Tools(Model):
     """Sandboxes of a site; without it as many as the catalogue says of its racks."""
     sandboxes_per_cpu: Count | None = None
     """Sandboxes of each CPU of the racks, which share its cores, instead of `sandboxes`."""
+    cores_per_sandbox: Number = Field(default=1.0, gt=0, le=1000)
+    """Cores that a sandbox in use keeps busy, which sets the power of the racks."""
     failure: ToolFailure | None = None
     """How tools fail; without it they don't."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from math import inf
 from typing import NamedTuple
 
@@ -154,17 +155,19 @@ class KvMemory:
         request.promised_tokens = promise
         self.promised_tokens += promise
 
-    def read_up(self, request: Request, hit: int, computed_s: float, now_s: float) -> tuple[int, int, float]:
-        """Bring up what tiers below hold of the request's prompt beyond `hit`, if that is sooner than computing it a token in
-        `computed_s`: tokens found in all, those of them below the first of these tiers, and when they are there (-inf: nothing to
-        wait for)."""
+    def read_up(
+        self, request: Request, hit: int, computed_s: Callable[[int, int], float], now_s: float
+    ) -> tuple[int, int, float]:
+        """Bring up what tiers below hold of the request's prompt beyond `hit`, if that is sooner than computing it:
+        `computed_s(tokens, prefix)`. Tokens found in all, those of them below the first of these tiers, and when they are there
+        (-inf: nothing to wait for)."""
         path = request.path
         tier = self.lower
         done_s = -inf
         deep = 0
         while path and tier is not None:
             found = self.usable(request, tier.match(path))
-            if found > hit and tier.read_done_s(found - hit, now_s) - now_s < (found - hit) * computed_s:
+            if found > hit and tier.read_done_s(found - hit, now_s) - now_s < computed_s(found - hit, hit):
                 done_s = max(done_s, tier.read(found - hit, now_s))
                 if tier is not self.lower:
                     deep += found - hit

@@ -29,7 +29,6 @@ class Meter:
         "per_sequence_j",
         "prefill_tokens",
         "recomputed_j",
-        "recomputed_s",
         "step_energy_j",
     )
 
@@ -46,7 +45,6 @@ class Meter:
         self.prefill_tokens = 0
         #: What contexts that had been computed before cost once more: energy as charged, seconds of full steps.
         self.recomputed_j = 0.0
-        self.recomputed_s = 0.0
         self.decode_batch_s = 0.0
         self.per_sequence_j = 0.0
         self.attributed_j = 0.0

@@ -245,7 +245,7 @@ class Worker(Instance):
         ready_s = -inf
         found, deep = hit, 0
         if memory.lower is not None and request.path:
-            found, deep, ready_s = memory.read_up(request, hit, self._token_s, now_s)
+            found, deep, ready_s = memory.read_up(request, hit, self.prompt_s, now_s)
         self._take_in(request, context, found)
         if request.admitted_s is None:
             request.admitted_s = now_s
@@ -260,7 +260,6 @@ class Worker(Instance):
             request.recomputed_tokens += again
             request.recompute_frac = again / (context - found)
             request.energy_mark_j = request.energy_j
-            self.meter.recomputed_s += self.prompt_s(again, found)
         request.done_tokens = found
         request.todo_tokens = context - found
         if ready_s > now_s:
