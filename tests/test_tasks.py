@@ -36,7 +36,9 @@ def scenario(**parts: Any) -> dict[str, Any]:
             "tiers": {"premium": 0.5, "free": 0.5},
         },
         "tools": {
-            "racks": "cpus", "sandboxes": 4, "cores_per_sandbox": 648,
+            "racks": "cpus",
+            "sandboxes": 4,
+            "cores_per_sandbox": 648,
             "failure": {"probability": "20 %", "retries": 1, "backoff": "500 ms"},
         },
         "serving": {

@@ -23,9 +23,10 @@ from test_worker import QUEUES, SPEC, play
 import twin
 from twin.analysis import TierObjectives, summarise
 from twin.analysis.fairness import backlogged, fairness, service_of
+from twin.engine.doorkeeper import admission
 from twin.errors import InputError
 from twin.recording import RunDirectory
-from twin.schema import load_scenario
+from twin.schema import catalog_with, load_scenario
 from twin.serving import Admission, Limits, QueueSpec, Request, TokenBucket, Worker
 from twin.serving.queue_order import ORDERS, KeyedLine, queue_order
 from twin.workload import Call, Session, with_tenants
@@ -291,6 +292,21 @@ def test_limits_that_groups_cannot_keep_and_closed_loops(tmp_path: Path) -> None
     closed = {"workload.arrivals": {"process": "closed_loop", "concurrency": 4}, "workload.warm_start": False}
     with pytest.raises(InputError, match="would let the next one in at once"):
         load_scenario(path, closed)
+    refusing = write(tmp_path, spoiled(SCENARIO, ("serving:\n", "serving:\n  admission: {context: refuse}\n")))
+    with pytest.raises(InputError, match="would let the next one in at once"):
+        load_scenario(refusing, closed)
+
+
+def test_calls_in_flight_are_limited_in_whole_ones_when_one_stands_for_several(tmp_path: Path) -> None:
+    limits = ("serving:\n", "serving:\n  admission: {tenants: {acme: {in_flight: 5}}}\n")
+    loaded = load_scenario(write(tmp_path, spoiled(SCENARIO, (SHARES, TENANTS), limits)), {"represent": 2}).scenario
+    limited = admission(loaded, catalog_with(loaded.catalog))
+    assert limited is not None
+    now = [Request(n, 0.0, 10, 10, tenant="acme") for n in range(3)]
+    for each in now[:2]:
+        assert limited.refusal(each, True, 0.0, lambda: 0.0) is None
+        limited.accepted(each, "here", 0.0)
+    assert limited.refusal(now[2], True, 0.0, lambda: 0.0) == "tenant_in_flight"
 
 
 def _overloaded(**changes: Any) -> dict[str, Any]:

@@ -160,7 +160,8 @@ def _tasks(summary: dict[str, Any]) -> list[Table]:
     groups = list(found["tiers"].items())
     if len(groups) != 1:
         groups.append(("all", found))
-    header = ("", "tasks", "completed", "failed", "abandoned", "going on", "in time", "completed in p50", "p90", "p50 of all", "calls", "output tokens")
+    counts = ("tasks", "completed", "failed", "abandoned", "going on")
+    header = ("", *counts, "in time", "completed in p50", "p90", "p50 of all", "calls", "output tokens")
     rows = tuple(
         (
             name,

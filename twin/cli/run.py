@@ -14,7 +14,7 @@ from twin.engine import run_directory_name, run_scenario
 from twin.errors import InputError
 from twin.recording import is_run_directory
 from twin.schema import LoadedScenario, load_scenario
-from twin.schema.workload import TraceWorkload
+from twin.schema.workload import ClosedLoopArrivals, TraceWorkload
 from twin.units import format_duration
 
 
@@ -70,7 +70,7 @@ def _another_run(final: Path, loaded: LoadedScenario) -> str | None:
 def _trace_end(loaded: LoadedScenario, run_dir: Path) -> str | None:
     """What to say where a trace was over well before the run was: by a hundredth of it, and by ten times the usual gap."""
     work, horizon_s = loaded.scenario.workload, loaded.scenario.horizon
-    if not isinstance(work, TraceWorkload) or work.sessions is not None:
+    if not isinstance(work, TraceWorkload) or work.sessions is not None or isinstance(work.arrivals, ClosedLoopArrivals):
         return None
     starts_s = TableColumns(run_dir, "sessions").numbers("start_s")
     if not len(starts_s):

@@ -126,7 +126,7 @@ class SessionRunner:
         if run.outcome is not None or run.states[index] != COMING:
             return
         request = self._request(run, index, arrival_s)
-        reason = self._door.refusal(request, first=run.calls_made == 1)
+        reason = self._door.refusal(request, first=run.calls_made == 1 and not run.session.warm_tokens)
         if reason is not None:
             self._reject(request, run, reason)
             return

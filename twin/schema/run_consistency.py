@@ -14,7 +14,7 @@ from twin.schema.admission import Limits
 from twin.schema.fields import Path as KeyPath
 from twin.schema.messages import Finding
 from twin.schema.scenario import Scenario
-from twin.schema.workload import AgentWorkload, ClosedLoopArrivals, ProfileArrivals, TraceWorkload
+from twin.schema.workload import AgentWorkload, ClosedLoopArrivals, ProfileArrivals, ServeGenWorkload, TraceWorkload
 
 #: Most rows of a table of time series: a year of minutes for each of twenty sites.
 MOST_ROWS = 10_000_000
@@ -72,10 +72,10 @@ def _admission(scenario: Scenario) -> Iterator[Finding]:
     """Limits that a thinned or a closed run cannot keep, and a fair queue with nobody to be fair to."""
     work, admission = scenario.workload, scenario.serving.admission
     path = ("serving", "admission")
-    if scenario.serving.queue.order == "fair" and not work.tenants and not isinstance(work, TraceWorkload):
+    if scenario.serving.queue.order == "fair" and not work.tenants and not isinstance(work, TraceWorkload | ServeGenWorkload):
         yield ("serving", "queue"), "is fair between tenants, and the workload has none: give `workload.tenants`"
-    if isinstance(work.arrivals, ClosedLoopArrivals) and admission.limits_load:
-        yield path, "a closed loop has no limits on load: each session that is refused would let the next one in at once"
+    if isinstance(work.arrivals, ClosedLoopArrivals) and (admission.limits_load or admission.context == "refuse"):
+        yield path, "a closed loop refuses nobody for its load or length: each session refused would let the next one in at once"
     limits: list[tuple[KeyPath, Limits]] = [
         ((*path, kind, name), each) for kind in ("tiers", "tenants") for name, each in getattr(admission, kind).items()
     ]
