@@ -71,8 +71,6 @@ def walk(
         while running:
             call = calls[0] if calls else (horizon * 2, horizon * 2, horizon * 2)
             step = step_of(now)
-            power = gpus * spec.step.watts(clock_at(now))
-            end = now + step
             save = due(unsaved, now, saved)
             if not save and call[0] <= now:
                 # called by now: is the next regular checkpoint in time? else save here
@@ -81,23 +79,36 @@ def walk(
                     steps, time = steps + 1, time + step
                 save = time + Fraction(rule.cost_s) > call[1] + TIE
             if not save:
-                # a call during the step that begins now
-                if now < call[0] <= end and not _in_time(call, end, unsaved + 1, saved, step_of(end), due, rule.cost_s):
-                    whole = 1 if call[0] == end else 0
-                    found.energy_j += float(call[0] - now) * power
-                    found.done += whole
-                    found.lost += unsaved + whole
-                    found.given_back_s.append(float(call[0]))
+                # one step, in pieces that end where a clock changes or a call comes
+                left, stopped = Fraction(1), False
+                while left and not save and not stopped:
+                    step, power = step_of(now), gpus * spec.step.watts(clock_at(now))
+                    end = now + left * step
+                    marks = [call[0], *(Fraction(at_s) for at_s, _ in clocks)]
+                    until = min([end, *(mark for mark in marks if now < mark < end)])
+                    if until > horizon:
+                        found.energy_j += float(horizon - now) * power
+                        return found
+                    found.energy_j += float(until - now) * power
+                    left = left - (until - now) / step if until < end else Fraction(0)
+                    now = until
+                    if call[0] > now or (call[0] < now and not left):
+                        continue
+                    step = step_of(now)
+                    if _in_time(call, now + left * step, unsaved + 1, saved, step, due, rule.cost_s):
+                        continue
+                    # called now: it stops; called before and slower since: it gives this step up and saves what it has
+                    save = call[0] < now and unsaved > 0
+                    stopped = not save
+                if not left:
+                    found.done += 1
+                    unsaved += 1
+                if stopped:
+                    found.lost += unsaved
+                    found.given_back_s.append(float(now))
                     now, running = calls.pop(0)[2], False
+                if not save:
                     continue
-                if end > horizon:
-                    found.energy_j += float(horizon - now) * power
-                    return found
-                found.energy_j += float(step) * power
-                found.done += 1
-                unsaved += 1
-                now = end
-                continue
             saved_at = now + Fraction(rule.cost_s)
             if call[0] < saved_at and saved_at > call[1] + TIE:
                 stop = max(call[0], now)

@@ -45,12 +45,33 @@ def test_more_gpus_scale_the_step_and_not_the_watts() -> None:
     assert STEP.watts(0.5) == pytest.approx((125 * 15 + 100 * 5 + 1000) / 15)
 
 
-def test_a_clock_acts_at_the_next_end_of_a_step() -> None:
+def test_a_clock_acts_at_once() -> None:
+    """The second step, 30 s to 40 s, is 0.3 done: its other 0.7 takes 10.5 s at 15 s a step."""
     job = started()
     job.advance(20.0)
     job.set_power(33.0, clock_lock=0.5)
-    job.advance(40.0)
-    assert (job.steps_done, job.clock, job.next_change_s) == (2, 0.5, 40.0 + 8 * 15.0)
+    assert (job.clock, job.steps_done, job.next_change_s) == (0.5, 1, pytest.approx(43.5 + 8 * 15.0))
+    assert job.steps(43.4).done == 1
+    assert job.steps(43.6).done == 2
+    half_j = 8 * STEP.watts(0.5) * 7.0
+    assert job.progress(40.0).energy_j == pytest.approx(8 * (20 * 150 + 13 * 600) + half_j)
+    job.set_power(40.0, clock_lock=1.0)  # 0.3 + 7 / 15 are done
+    assert job.next_change_s == pytest.approx(40.0 + 10.0 * (0.7 - 7 / 15) + 80.0)
+    assert job.progress(41.0).energy_j == pytest.approx(8 * (20 * 150 + 14 * 600) + half_j)
+
+
+def test_a_clock_at_the_end_of_a_step_changes_the_next_one() -> None:
+    job = started()
+    job.advance(20.0)
+    job.set_power(40.0, clock_lock=0.5)
+    assert (job.steps_done, job.next_change_s) == (2, 40.0 + 8 * 15.0)
+
+
+def test_a_cap_that_binds_nobody_changes_nothing() -> None:
+    job = started()
+    job.advance(20.0)
+    job.set_power(33.0, cap_w=700.0)
+    assert (job.steps_done, job.next_change_s) == (0, 120.0)
 
 
 def test_a_cap_finds_the_clock_that_keeps_it() -> None:
@@ -117,10 +138,27 @@ def test_a_slower_clock_that_spoils_the_plan_makes_it_save_earlier() -> None:
     job.pause(33.0, by_s=125.0)
     job.advance(41.0)
     job.set_power(41.0, clock_lock=0.5)
-    # From 50 s on steps take 15 s: the regular checkpoint would be done at 50 + 7 x 15 + 4 s.
+    # The step from 40 s on ends at 41 + 0.9 x 15 s: the regular checkpoint would be done at 54.5 + 7 x 15 + 4 s.
     job.advance(300.0)
     assert job.outbox == [("saved", 3), ("paused", 0)]
-    assert job.progress(300.0).held_gpu_s == 8 * 54.0
+    assert job.progress(300.0).held_gpu_s == pytest.approx(8 * 58.5)
+
+
+def test_a_slower_clock_that_spoils_the_step_under_way_loses_no_more_than_that() -> None:
+    job = started()
+    job.advance(20.0)
+    job.pause(33.0, by_s=44.0)
+    job.set_power(35.0, clock_lock=0.5)  # half of it is left: it would end at 42.5 s and be saved at 46.5 s
+    job.advance(200.0)
+    assert job.outbox == [("saved", 1), ("paused", 0)]
+    assert job.steps(200.0) == (1, 1, 0, 0)
+    assert job.gpu_time(200.0) == pytest.approx((80.0, 40.0, 0.0, 32.0, 160.0))
+    first = started()
+    first.advance(20.0)
+    first.pause(23.0, by_s=34.0)
+    first.set_power(25.0, clock_lock=0.5)
+    assert first.outbox == [("stopped", 0)]
+    assert first.gpu_time(25.0) == pytest.approx((0.0, 40.0, 0.0, 0.0, 160.0))
 
 
 def test_a_pause_before_the_first_step_loses_nothing() -> None:
@@ -145,10 +183,16 @@ def test_without_a_number_of_steps_it_saves_what_it_can_before_its_deadline() ->
 
 def test_a_deadline_stops_what_is_left() -> None:
     job = started(steps=None, deadline_s=190.0)
-    job.advance(150.0)
-    job.set_power(150.0, clock_lock=0.5)  # 154 s + two steps of 15 s + 4 s: the third would end too late
+    job.advance(151.0)
+    job.set_power(151.0, clock_lock=0.5)  # 0.3 x 15 s + two steps of 15 s + 4 s: one more would end too late
     job.advance(1000.0)
-    assert (job.finish_s, job.steps_kept) == (154.0 + 30 + 4, 15)
+    assert (job.finish_s, job.steps_kept) == (pytest.approx(151 + 4.5 + 30 + 4), 15)
+    slow = started(steps=None, deadline_s=190.0)
+    slow.advance(177.0)
+    slow.set_power(177.0, clock_lock=0.25)  # 0.7 x 25 s are left, which is too late: five steps are saved without it
+    slow.advance(1000.0)
+    assert (slow.finish_s, slow.steps_kept, slow.steps_lost) == (181.0, 15, 0)
+    assert slow.gpu_time(181.0).lost_s == pytest.approx(8 * 3.0)
     to_the_second = started(steps=None, deadline_s=188.0)
     to_the_second.advance(187.0)
     to_the_second.expire(188.0)
@@ -166,12 +210,29 @@ def test_a_checkpoint_by_time_falls_on_the_end_of_a_step() -> None:
     assert [steps for _, steps in job.outbox] == [4, 8, 12, 16]
 
 
+def test_a_faster_clock_ends_the_step_in_which_a_checkpoint_falls_due() -> None:
+    job = started(checkpoint=CheckpointRule(4.0, every_s=33.0))
+    job.set_power(0.0, clock_lock=0.5)
+    job.advance(62.0)  # due at 53 s, in the step from 50 s to 65 s, of which a fifth is left
+    job.set_power(62.0, clock_lock=1.0)
+    assert job.next_change_s == pytest.approx(64.0)
+    job.advance(68.5)
+    assert job.outbox == [("saved", 3)]
+
+
 def test_steps_that_save_themselves_are_never_lost() -> None:
     job = started(checkpoint=None)
     job.advance(20.0)
     job.pause(47.0, by_s=47.0)
     assert job.steps(47.0) == (2, 2, 0, 0)
     assert job.gpu_time(47.0) == pytest.approx((160.0, 56.0, 0.0, 0.0, 160.0))
+    slower = started(checkpoint=None)
+    slower.advance(20.0)
+    slower.set_power(33.0, clock_lock=0.5)  # the second step ends at 43.5 s
+    assert slower.gpu_time(43.0) == pytest.approx((80.0, 0.0, 8 * 13.0, 0.0, 160.0))
+    assert slower.gpu_time(47.0) == pytest.approx((8 * 23.5, 0.0, 8 * 3.5, 0.0, 160.0))
+    slower.pause(47.0, by_s=47.0)
+    assert slower.gpu_time(47.0) == pytest.approx((8 * 23.5, 8 * 3.5, 0.0, 0.0, 160.0))
     gentle = started(checkpoint=None)
     gentle.advance(20.0)
     gentle.pause(47.0, by_s=50.0)
@@ -314,6 +375,7 @@ def test_whatever_is_asked_nothing_gets_lost_unseen(verbs: list[tuple[float, str
             job.set_power(now_s, clock_lock=share)
         elif verb == "cap":
             job.set_power(now_s, cap_w=200.0 + 800.0 * share)
+            assert job.status != "stepping" or STEP.watts(job.clock) <= max(200.0 + 800.0 * share, STEP.watts(0.2)) + 1e-6
         elif verb == "size":
             job.tell(now_s)
         steps, held_s = job.steps(now_s), job.progress(now_s).held_gpu_s

@@ -1,8 +1,9 @@
 """A job that can wait: it steps on GPUs that serving leaves, saves its state, and is paused and resumed.
 
-Its steps are alike, so it jumps from one checkpoint to the next; between them there is no event. What comes from outside (a clock
-or cap, a pause) takes effect at the next end of a step, but for a stop, which ends the step under way. The step-by-step reference
-in the tests gives the same timestamps to 1e-9 s.
+Its steps are alike, so it jumps from one checkpoint to the next; between them there is no event. A clock or cap takes effect at
+once: what is left of the step under way goes on at the new clock, so that a jump may begin within a step. A pause takes effect at
+the end of a step, but for a stop, which ends the step under way. The step-by-step reference in the tests gives the same times to
+1e-9 s.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ class Job:
         self.cap_w = spec.step.power.tdp_w
         self._step_s = 0.0
         self._steps = 0  # of the jump under way
+        self._ahead = 0.0  # share of the jump's first step that was made before the jump, at other clocks
+        self._part_s = 0.0  # GPU-seconds which that took
         self._begun_s = 0.0  # of the phase under way
         self._power_w = 0.0  # of all its GPUs, in the phase under way
         self._energy_j = 0.0
@@ -80,7 +83,7 @@ class Job:
                     self._stop(now_s)
                 return
             steps = self._boundary_at_or_after(now_s)
-            end_s = self._begun_s + steps * self._step_s
+            end_s = self._end_s(steps)
             if self._pauses_at(end_s, self.steps_open + steps) is None:
                 self._stop(now_s)
             else:
@@ -103,7 +106,7 @@ class Job:
 
     def resize(self, now_s: float, gpus: int) -> None:
         """Go on with another number of GPUs, right after SAVED; the job starts anew on them."""
-        if self.status != "stepping" or self._begun_s != now_s or self.steps_open:
+        if self.status != "stepping" or self._begun_s != now_s or self.steps_open or self._ahead:
             raise SimulationError(f"job {self.spec.name} changes its size at {now_s:g} s, which is no checkpoint")
         self._launch(now_s, gpus)
 
@@ -116,7 +119,7 @@ class Job:
     def set_power(
         self, now_s: float, *, clock_lock: float | None = None, cap_w: float | None = None, thermal_limit: float | None = None
     ) -> None:
-        """Change the clock lock (relative), the cap per GPU (W) or the die's limit (relative) from the next end of a step on."""
+        """Change the clock lock (relative), the cap per GPU (W) or the die's limit (relative) from now on."""
         power = self.spec.step.power
         if clock_lock is not None:
             self.clock_lock = min(1.0, max(power.clock_min_frac, clock_lock))
@@ -124,8 +127,9 @@ class Job:
             self.cap_w = min(cap_w, power.tdp_w)
         if thermal_limit is not None:
             self.thermal_limit = min(1.0, max(power.clock_min_frac, thermal_limit))
-        if self.status == "stepping":
-            self._cut(self._boundary_at_or_after(now_s))
+        self.advance(now_s)  # what ends at this moment has ended
+        if self.status == "stepping" and self._next_clock() != self.clock:
+            self._change_clock(now_s)
 
     def advance(self, to_s: float) -> None:
         """Play everything up to and including `to_s`."""
@@ -153,20 +157,21 @@ class Job:
 
     def progress(self, now_s: float) -> JobProgress:
         """Totals up to `now_s`, which is not past the next change."""
-        held = self._kept_s + self._lost_s + self._open_s + self._saving_s + self._starting_s
+        held = self._kept_s + self._lost_s + self._open_s + self._saving_s + self._starting_s + self._part_s
         elapsed_s = now_s - self._begun_s if self.holds_gpus else 0.0
         return JobProgress(self._energy_j + self._power_w * elapsed_s, held + self.gpus * elapsed_s)
 
     def gpu_time(self, now_s: float) -> GpuTime:
         """Where its GPU-seconds went up to `now_s`."""
         spent = GpuTime(self._kept_s, self._lost_s, self._open_s, self._saving_s, self._starting_s)
-        under_way_s = self.gpus * (now_s - self._begun_s) if self.holds_gpus else 0.0
+        under_way_s = self._part_s + self.gpus * (now_s - self._begun_s) if self.holds_gpus else 0.0
         if self.status == "starting":
             return spent._replace(starting_s=spent.starting_s + under_way_s)
         if self.status == "saving":
             return spent._replace(saving_s=spent.saving_s + under_way_s)
         if self.status == "stepping" and self.spec.checkpoint is None:
-            kept_s = self.gpus * self._whole_steps(now_s) * self._step_s
+            made = self._whole_steps(now_s)
+            kept_s = self._part_s + self.gpus * (self._end_s(made) - self._begun_s) if made else 0.0
             return spent._replace(kept_s=spent.kept_s + kept_s, open_s=spent.open_s + under_way_s - kept_s)
         return spent._replace(open_s=spent.open_s + under_way_s)
 
@@ -194,8 +199,8 @@ class Job:
         self.status, self.gpus = "starting", gpus
         self._begin(now_s, self.spec.wait_w, now_s + self.spec.restart_s)
 
-    def _begin(self, now_s: float, gpu_w: float, end_s: float) -> None:
-        self._begun_s, self._power_w, self.next_change_s = now_s, self.gpus * gpu_w, end_s
+    def _begin(self, now_s: float, gpu_w: float, end_s: float, ahead: float = 0.0) -> None:
+        self._begun_s, self._power_w, self.next_change_s, self._ahead = now_s, self.gpus * gpu_w, end_s, ahead
 
     def _book(self, now_s: float) -> float:
         """The phase under way ends: its energy is counted; its GPU-seconds."""
@@ -205,14 +210,16 @@ class Job:
         return self.gpus * elapsed_s
 
     def _count(self, now_s: float, steps: int) -> None:
-        """`steps` steps of the jump under way were made up to `now_s`."""
+        """`steps` steps of the jump under way, at least 1, were made up to `now_s`."""
         self.steps_done += steps
+        spent_s = self._book(now_s) + self._part_s
+        self._ahead = self._part_s = 0.0
         if self.spec.checkpoint is None:
             self.steps_kept += steps
-            self._kept_s += self._book(now_s)
+            self._kept_s += spent_s
         else:
             self.steps_open += steps
-            self._open_s += self._book(now_s)
+            self._open_s += spent_s
 
     def _after_steps(self, now_s: float) -> None:
         """At the end of a step: save if that is due, else go on."""
@@ -237,10 +244,39 @@ class Job:
                 self._go_on(now_s)
                 return
         if self._pause_by_s is not None or self._due(now_s, self.steps_open, self._next_step_s()) == 0:
-            self.status = "saving"
-            self._begin(now_s, self.spec.wait_w, now_s + rule.cost_s)
+            self._save(now_s, rule.cost_s)
         else:
             self._go_on(now_s)
+
+    def _change_clock(self, now_s: float) -> None:
+        """The clock changes within a jump: the share of the step under way that is left goes on at the new one."""
+        steps = self._whole_steps(now_s)
+        if steps:
+            end_s, step_s = self._end_s(steps), self._step_s
+            self._count(end_s, steps)
+            if end_s == now_s:
+                self._after_steps(now_s)
+                return
+            ahead = (now_s - end_s) / step_s
+        else:
+            ahead = self._ahead + (now_s - self._begun_s) / self._step_s
+        self._part_s += self._book(now_s)
+        self._go_on(now_s, min(1.0, ahead))
+
+    def _give_step_up(self, now_s: float) -> None:
+        """The step under way would not end in time any more: what is open is saved without it."""
+        self._lost_s, self._part_s = self._lost_s + self._part_s, 0.0
+        if self.steps_open:
+            assert self.spec.checkpoint is not None
+            self._save(now_s, self.spec.checkpoint.cost_s)
+        elif self._pause_by_s is not None:
+            self._give_back(STOPPED, 0)
+        else:
+            self._finish(now_s)
+
+    def _save(self, now_s: float, cost_s: float) -> None:
+        self.status = "saving"
+        self._begin(now_s, self.spec.wait_w, now_s + cost_s)
 
     def _saved(self, now_s: float) -> None:
         self.checkpoints += 1
@@ -256,19 +292,24 @@ class Job:
         else:
             self._go_on(now_s)
 
-    def _go_on(self, now_s: float) -> None:
-        """The next jump: to the next checkpoint, or to the end."""
+    def _go_on(self, now_s: float, ahead: float = 0.0) -> None:
+        """The next jump: to the next checkpoint, or to the end; `ahead` of its first step is made already. One that begins within
+        a step looks again at the end of that, where a pause or a report is asked for."""
         self.clock = self._next_clock()
         self._step_s = self.spec.step.step_s(self.clock, self.gpus)
-        steps = self._due(now_s, self.steps_open, self._step_s)
-        if steps < 1:  # no further step can be made and saved before the deadline
-            self._finish(now_s)
+        steps = self._due(now_s, self.steps_open, self._step_s, ahead)
+        first_end_s = now_s + (1.0 - ahead) * self._step_s
+        late = self._pause_by_s is not None and self._pauses_at(first_end_s, self.steps_open + 1) is None
+        if steps < 1 or late:
+            self._give_step_up(now_s)
             return
+        if self._tell or self._pause_by_s is not None:
+            steps = 1
         self.status, self._steps = "stepping", steps
-        self._begin(now_s, self.spec.step.watts(self.clock), now_s + steps * self._step_s)
+        self._begin(now_s, self.spec.step.watts(self.clock), now_s + (steps - ahead) * self._step_s, ahead)
 
-    def _due(self, now_s: float, steps_open: int, step_s: float) -> int:
-        """Steps from `now_s`, the end of one with `steps_open` not saved, until the job must save or is done."""
+    def _due(self, now_s: float, steps_open: int, step_s: float, ahead: float = 0.0) -> int:
+        """Steps from `now_s` until the job must save or is done: `steps_open` are not saved, `ahead` of the first is made."""
         spec = self.spec
         rule, done = spec.checkpoint, self.steps_kept + steps_open
         bounds: list[int] = []
@@ -277,18 +318,18 @@ class Job:
         else:
             assert spec.deadline_s is not None
             cost_s = rule.cost_s if rule is not None else 0.0
-            bounds.append(max(0, floor((spec.deadline_s - cost_s - now_s + TIE_S) / step_s)))
+            bounds.append(max(0, floor((spec.deadline_s - cost_s - now_s + TIE_S) / step_s + ahead)))
         if rule is not None and rule.steps is not None:
             bounds.append(rule.steps - steps_open)
         elif rule is not None and rule.every_s is not None:
             due_s = self._saved_at_s + rule.every_s - TIE_S
-            steps = max(0, ceil((due_s - now_s) / step_s))
+            steps = max(0, ceil((due_s - now_s) / step_s + ahead))
             # Rounding settles on what a walk over the steps would compare.
-            while steps > 0 and now_s + (steps - 1) * step_s >= due_s:
+            while steps > 0 and now_s + (steps - 1 - ahead) * step_s >= due_s:
                 steps -= 1
-            while now_s + steps * step_s < due_s:
+            while now_s + (steps - ahead) * step_s < due_s:
                 steps += 1
-            bounds.append(max(steps, 0 if steps_open else 1))
+            bounds.append(max(steps, 0 if steps_open and not ahead else 1))
         return min(bounds)
 
     def _pauses_at(self, end_s: float, steps_open: int) -> float | None:
@@ -320,8 +361,9 @@ class Job:
         else:
             steps = self._whole_steps(now_s)
             if steps:
-                self._count(self._begun_s + steps * self._step_s, steps)
-            self._lost_s += self._book(now_s)
+                self._count(self._end_s(steps), steps)
+            self._lost_s += self._book(now_s) + self._part_s
+            self._part_s = 0.0
         lost, self.steps_open = self.steps_open, 0
         self.steps_lost += lost
         self._lost_s, self._open_s = self._lost_s + self._open_s, 0.0
@@ -366,18 +408,22 @@ class Job:
         """End the jump after `steps` of its steps."""
         if steps < self._steps:
             self._steps = steps
-            self.next_change_s = self._begun_s + steps * self._step_s
+            self.next_change_s = self._end_s(steps)
+
+    def _end_s(self, steps: int) -> float:
+        """When the jump has made `steps` of its steps, at least 1."""
+        return self._begun_s + (steps - self._ahead) * self._step_s
 
     def _boundary_at_or_after(self, time_s: float) -> int:
         """The number of steps of the jump done at the first end of a step at or after `time_s`, at least 1."""
-        steps = min(max(1, ceil((time_s - self._begun_s) / self._step_s)), self._steps)
-        while steps > 1 and self._begun_s + (steps - 1) * self._step_s >= time_s:
+        steps = min(max(1, ceil((time_s - self._begun_s) / self._step_s + self._ahead)), self._steps)
+        while steps > 1 and self._end_s(steps - 1) >= time_s:
             steps -= 1
-        while steps < self._steps and self._begun_s + steps * self._step_s < time_s:
+        while steps < self._steps and self._end_s(steps) < time_s:
             steps += 1
         return steps
 
     def _whole_steps(self, time_s: float) -> int:
         """Steps of the jump that have ended by `time_s`."""
         steps = self._boundary_at_or_after(time_s)
-        return steps if self._begun_s + steps * self._step_s <= time_s else steps - 1
+        return steps if self._end_s(steps) <= time_s else steps - 1
