@@ -19,11 +19,12 @@ from twin.schema import load_scenario
 from twin.workload import AgentGenerator, Call, Intake, Poisson, ReadLog, Session, read_figures
 from twin.workload.agent_figures import agent_figures, shipped_figures
 from twin.workload.agent_shape import _ranked_alike, _some_of_each
-from twin.workload.call_columns import call_columns
-from twin.workload.fit import fit_agents
+from twin.workload.call_columns import CallColumns, call_columns
+from twin.workload.fit import _delegation, fit_agents
 from twin.workload.fit_file import fit_text, fit_trace
 from twin.workload.fit_together import correlation, normal_scores, within_sessions
-from twin.workload.goodness import generated, goodness, held_out, measure
+from twin.workload.formats import TRACE_FORMATS
+from twin.workload.goodness import TOTALS, generated, goodness, held_out, measure
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDED = "traces/claude_code_agentic/requests_flat.csv"
@@ -84,14 +85,11 @@ def test_the_figures_of_a_trace_made_by_hand() -> None:
     assert document["break_frac"] == {"tool": 0.0, "human": 0.0, "after_drop": 0.0}
     assert {*document["tables"]["system_prefix_tokens"]} == {64}
     subs = document["sub_agents"]
-    # 40 of 160 sessions delegate, all long ones: behind 2 of their 31 calls with a tool
-    assert subs == {
-        "session_frac": 0.25,
-        "call_frac": round(2 / 31, 5),
-        "nested_call_frac": 0.0,
-        "most_depth": 1,
-        "joined_frac": 1.0,
-    }
+    may, spawns = subs.pop("session_frac"), subs.pop("call_frac")
+    assert subs == {"nested_call_frac": 0.0, "most_depth": 1, "joined_frac": 1.0}
+    # 40 of 160 sessions delegate, twice each; of calls with a tool 80 sessions have 7 and 80 have 31
+    assert may * spawns * 80 * (7 + 31) == pytest.approx(80, rel=1e-3)
+    assert may * 80 * (1 - (1 - spawns) ** 7 + 1 - (1 - spawns) ** 31) == pytest.approx(40, rel=1e-3)
     assert {*document["tables"]["sub_agents"]} == {2}
     assert {*document["tables"]["sub_calls"]} == {3}
     assert {*document["tables"]["sub_extra_tokens"]} == {500}
@@ -99,10 +97,44 @@ def test_the_figures_of_a_trace_made_by_hand() -> None:
     assert {*document["tables"]["sub_next_shared_frac"]} == {0.5}
 
 
-def test_a_fit_to_what_a_fit_generates_is_the_same_fit(tmp_path: Path) -> None:
+def test_the_two_shares_of_delegation_by_hand() -> None:
+    twice = np.full(100, 2)
+    # 12 spawns in 10 sessions with two occasions each: 2q / (1 - (1 - q)^2) = 1.2, so q = 1/3; and p x 200 q = 12
+    assert _delegation(np.repeat(np.arange(10), [2, 2, *[1] * 8]), twice) == pytest.approx((0.18, 1 / 3), abs=2e-5)
+    # whoever delegates does so at each occasion; or never twice, as if all might
+    assert _delegation(np.repeat(np.arange(10), 2), twice) == pytest.approx((0.1, 1.0), abs=2e-5)
+    assert _delegation(np.arange(10), twice) == pytest.approx((1.0, 0.05), abs=2e-5)
+    assert _delegation(np.arange(0), twice) == _delegation(np.arange(10), np.zeros(100, dtype=int)) == (0.0, 0.0)
+    # drawn by the model, the shares that were put in, though half of the sessions that may delegate never do
+    rng = np.random.default_rng(8)
+    occasions = rng.choice([5, 40, 300], 20_000)
+    drawn = rng.binomial(occasions, 0.02) * (rng.random(20_000) < 0.1)
+    assert _delegation(np.repeat(np.arange(20_000), drawn), occasions) == pytest.approx((0.1, 0.02), rel=0.05)
+    assert np.mean(drawn > 0) < 0.06
+
+
+@pytest.fixture(scope="module")
+def hand() -> tuple[CallColumns, dict[str, Any], CallColumns]:
+    """A trace made by hand, its fit, and what that generates."""
     trace = call_columns(by_hand())
-    first = fit_agents(trace, {})
-    sample = generated(agent_figures(first), 9, 160)
+    document = fit_agents(trace, {})
+    return trace, document, generated(agent_figures(document), 9, 160)
+
+
+def test_as_many_sub_agents_are_made_as_there_were(hand: tuple[CallColumns, dict[str, Any], CallColumns]) -> None:
+    trace, _, sample = hand
+    totals = goodness(trace, sample)["totals"]
+    assert totals["delegating_session_frac"]["trace"] == 40 / 160
+    assert totals["sub_agents_per_session"]["trace"] == 160 / 160
+    assert totals["sub_agent_call_frac"]["trace"] == 480 / (480 + 80 * 10 + 80 * 40)
+    for name, each in totals.items():
+        assert abs(each["error_frac"]) <= 0.1, (name, each)
+
+
+def test_a_fit_to_what_a_fit_generates_is_the_same_fit(
+    hand: tuple[CallColumns, dict[str, Any], CallColumns], tmp_path: Path
+) -> None:
+    trace, first, sample = hand
     second = fit_agents(sample, {})
     one, other = measure(trace), measure(sample)
     for name in ("turns", "first_input_tokens", "tool_wait_s", "human_wait_s", "sub_agents_per_spawn", "sub_agent_calls"):
@@ -148,6 +180,26 @@ def test_the_fit_to_the_recorded_sessions(real: Any) -> None:
     assert abs(found["prefix_hit_frac"]["difference"]) <= 0.01
 
 
+def test_as_many_sub_agents_as_recorded(real: Any) -> None:
+    """Sessions that delegate, sub-agents and their calls, each within 15 % of the recorded."""
+    document, calls = real
+    figures = agent_figures(document)
+    # Few sessions delegate: of 20,000 drawn 500 would. All that are drawn may here, and count for the share of those that may.
+    sessions = AgentGenerator(Intake(Poisson(1.0), 1, limit=1500), figures=replace(figures, delegating_frac=1.0)).sessions()
+    made, may = call_columns(sessions), figures.delegating_frac
+    assert may * TOTALS["delegating_session_frac"](made) == pytest.approx(9 / 344, rel=0.15)
+    assert may * TOTALS["sub_agents_per_session"](made) == pytest.approx(36 / 344, rel=0.15)
+    subs, mains = may * (~made.main).sum(), made.main.sum()
+    assert subs / (subs + mains) == pytest.approx(TOTALS["sub_agent_call_frac"](calls), rel=0.15)
+
+
+@pytest.mark.slow
+def test_as_many_sub_agents_as_recorded_in_a_large_sample(real: Any) -> None:
+    document, calls = real
+    for name, each in goodness(calls, generated(agent_figures(document), 2, 20_000))["totals"].items():
+        assert abs(each["error_frac"]) <= 0.15, (name, each)
+
+
 def test_the_shipped_figures_are_those_of_the_recorded_sessions(real: Any) -> None:
     document, _ = real
     shipped = yaml.safe_load((ROOT / "twin" / "workload" / "data" / "agent_generator.yaml").read_text())
@@ -178,10 +230,17 @@ def equal_calls() -> Session:
     return Session(0, math.nan, "", [Call((i - 1,) if i else (), 0.0, 500, 1, 499 * bool(i), tool=i > 0) for i in range(12)])
 
 
+def untooled() -> Session:
+    """Sub-agents, though no main call waits for a tool."""
+    session = one_session(tool=False)
+    return replace(session, calls=[*session.calls, Call((3,), 0.0, 1000, 50, 0, 1, 1, None, False)])
+
+
 STRANGE: dict[str, tuple[list[Session], str]] = {
     "one session": ([one_session()], "no sub-agents"),
     "no persons": ([one_session(), one_session()], "no main call waits for a human"),
     "no tools": ([one_session(tool=False), one_session(tool=False)], "no main call waits for a tool"),
+    "no tools but sub-agents": ([untooled(), untooled()], "no main call waits for a tool: none will be drawn"),
     "all equal": ([equal_calls() for _ in range(60)], "no context drops"),
     "nothing shared": ([one_session(shared_prefix_tokens=0) for _ in range(60)], "every context is broken"),
     "single calls": ([Session(i, float(i), "", [Call((), 0.0, 100 + i, 7)]) for i in range(50)], "no session has a second call"),
@@ -330,18 +389,15 @@ def test_tables_that_would_be_drawn_from_must_be_there(tmp_path: Path) -> None:
         read_figures(tmp_path / "absent.yaml")
 
 
-@pytest.fixture
-def hand_trace(tmp_path: Path) -> Path:
-    from twin.workload.formats import TRACE_FORMATS
-
-    path = tmp_path / "hand.jsonl"
+def trace_by_hand(folder: Path, sessions: int) -> Path:
+    path = folder / "hand.jsonl"
     with path.open("w") as file:
-        TRACE_FORMATS["sessions"].write(file, by_hand(60))
+        TRACE_FORMATS["sessions"].write(file, by_hand(sessions))
     return path
 
 
-def test_the_command(hand_trace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "hand.yaml"
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    hand_trace, out = trace_by_hand(tmp_path, 60), tmp_path / "hand.yaml"
     assert main(["trace", "fit", str(hand_trace), "--out", str(out), "--source", "made by hand", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["trace"]["source"] == "made by hand"
@@ -352,12 +408,8 @@ def test_the_command(hand_trace: Path, tmp_path: Path, capsys: pytest.CaptureFix
         "error_frac": pytest.approx(0, abs=1),
     }
     assert set(told["held_out"]["turns"]) == {"p50", "p95"}
-    written = out.read_bytes()
-    assert main(["trace", "fit", str(hand_trace), "--out", str(out), "--source", "made by hand"]) == 0
-    assert out.read_bytes() == written
-    table = capsys.readouterr().out
-    assert "| `first_input_tokens` " in table
-    assert "autocorrelation of the context, lag 10" in table
+    assert set(told["totals"]) == set(TOTALS)
+    assert out.read_text() == fit_text(fit_trace(hand_trace, "auto", "made by hand", ReadLog())[0])
     assert not [each for each in tmp_path.iterdir() if each.suffix == ".partial"]
 
     made = [tmp_path / "one.jsonl", tmp_path / "two.jsonl"]
@@ -372,10 +424,18 @@ def test_the_command(hand_trace: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert "is for kind 'agents'" in capsys.readouterr().err
 
 
-def test_a_scenario_with_a_fit(hand_trace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_scenario_with_a_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fit = tmp_path / "fits" / "hand.yaml"
     fit.parent.mkdir()
-    assert main(["trace", "fit", str(hand_trace), "--out", str(fit)]) == 0
+    assert main(["trace", "fit", str(trace_by_hand(tmp_path, 32)), "--out", str(fit)]) == 0
+    table = capsys.readouterr().out
+    for name in (
+        "`first_input_tokens`",
+        "autocorrelation of the context, lag 10",
+        "`prefix_hit_frac`",
+        "`sub_agents_per_session`",
+    ):
+        assert f"| {name} " in table
     scenario = tmp_path / "s.yaml"
     scenario.write_text(
         f"extends: {ROOT / 'scenarios' / 'curtail_80.yaml'}\nname: own\nworkload:\n  fit: fits/hand.yaml\n  join_first: 1\n"

@@ -140,7 +140,7 @@ def test_a_conversion_that_fails_leaves_nothing(tmp_path: Path, trace: Path) -> 
     assert list(tmp_path.iterdir()) == [trace]
 
 
-@pytest.mark.parametrize(("name", "requests", "kind"), [("chat_small", 2000, "chat"), ("agents_small", 3519, "agents")])
+@pytest.mark.parametrize(("name", "requests", "kind"), [("chat_small", 2000, "chat"), ("agents_small", 3721, "agents")])
 def test_the_shipped_traces_are_what_the_generator_writes(name: str, requests: int, kind: str, tmp_path: Path) -> None:
     options = {"chat": (2000, 2.0), "agents": (60, 2 / 60)}[kind]
     made = tmp_path / "made.csv"

@@ -71,6 +71,10 @@ def goodness_table(found: dict[str, Any]) -> str:
     ):
         values = (_ratio(each["trace"]), _ratio(each["generated"]), _ratio(each["difference"], "+.3f"))
         rows.append((name.replace("lag_", "lag "), "", *values, "", ""))
+    for name, each in found["totals"].items():
+        rows.append(
+            (f"`{name}`", "", _ratio(each["trace"], ".4f"), _ratio(each["generated"], ".4f"), _signed(each["error_frac"]), "", "")
+        )
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [
         "| " + " | ".join(_padded(text, width, i) for i, (text, width) in enumerate(zip(row, widths, strict=True))) + " |"

@@ -87,7 +87,7 @@ class AgentFigures:
     within_session: Mapping[str, float]
     #: Correlations of what is a session's own, in the order of `OWN`.
     between_sessions: tuple[tuple[float, ...], ...]
-    #: Sessions that have sub-agents; of their calls that a tool follows those that fork some; of sub-agents' calls likewise.
+    #: Sessions that may have sub-agents; of their calls that a tool follows those that fork some; of sub-agents' calls likewise.
     delegating_frac: float
     spawn_frac: float
     nested_spawn_frac: float

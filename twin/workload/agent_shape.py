@@ -32,7 +32,7 @@ class Timeline:
     waits_s: Floats
     #: True where a person, not a tool, is waited for.
     human: Flags
-    #: Normal scores of the first input, the system prefix, the outputs, the growth, whether it delegates and is long.
+    #: Normal scores of the first input, the system prefix, the outputs, the growth, whether it may delegate and is long.
     own: tuple[float, ...]
 
 

@@ -36,7 +36,7 @@ _LEAST_SESSIONS, _LEAST_CALLS, _LEAST_DROPS = 20, 50, 10
 _MOST_DROP_BINS = 12
 #: Variations of the gaps between arrivals that can be drawn (`twin.workload.arrivals.Gamma`).
 _BURSTINESS = (1e-3, 100.0)
-#: Of the mixture's fit, which has settled long before.
+#: Of the mixture's fit, and of the search for the two shares of delegation: both have settled long before.
 _ROUNDS = 50
 #: Values of a session from which its own mean is told.
 _LEAST_VALUES = 10
@@ -180,15 +180,16 @@ class _Growth:
 
 
 def _sub_agents(calls: CallColumns, growth: _Growth, missing: list[str]) -> tuple[dict[str, list[float]], dict[str, Any]]:
-    """Tables and shares of sub-agents: a session delegates or does not; one that does forks some behind each call with a tool."""
+    """Tables and shares of sub-agents: a session may delegate or not; one that may forks some behind calls with a tool."""
     by_main = calls.spawn_depth == 0
-    delegates = np.zeros(len(calls.session_s), dtype=bool)
-    delegates[calls.spawn_session] = True
-    occasions = growth.later & calls.tool & delegates[calls.session]
+    occasions = np.bincount(calls.session[growth.later & calls.tool], minlength=len(calls.session_s))
+    session_frac, call_frac = _delegation(calls.spawn_session[by_main], occasions)
+    if by_main.any() and not call_frac:
+        missing.append("sub-agents are spawned, but no main call waits for a tool: none will be drawn")
     nested_occasions = (calls.depth > 0) & (calls.place > 0)
     shares = {
-        "session_frac": round(float(delegates.mean()), 5),
-        "call_frac": min(_ratio(by_main.sum(), occasions.sum()), 1.0),
+        "session_frac": session_frac,
+        "call_frac": call_frac,
         "nested_call_frac": min(_ratio((~by_main).sum(), nested_occasions.sum()), 1.0),
         "most_depth": int(calls.depth.max()),
         "joined_frac": round(float(np.average(calls.spawn_joined_frac, weights=calls.spawn_agents)), 5) if len(by_main) else 1.0,
@@ -213,6 +214,27 @@ def _sub_agents(calls: CallColumns, growth: _Growth, missing: list[str]) -> tupl
         "sub_wait_s": calls.wait_s[later],
     }
     return {name: knots(values) for name, values in found.items() if len(values)}, shares
+
+
+def _delegation(spawn_session: Ints, occasions: Ints) -> tuple[float, float]:
+    """(share of sessions that may delegate, share of those sessions' occasions at which they spawn).
+
+    The two with which sessions of so many `occasions` make, on average, as many spawns as recorded, in as many sessions. Sessions
+    that may but never spawn don't show, and short ones seldom do: those that show are not all, and are longer than others.
+    """
+    spawns, delegating, possible = len(spawn_session), len(np.unique(spawn_session)), int(occasions.sum())
+    if not spawns or not possible:
+        return 0.0, 0.0
+    least, most = min(spawns / possible, 1.0), 1.0
+    for _ in range(_ROUNDS):
+        call_frac = (least + most) / 2
+        session_frac = spawns / possible / call_frac
+        # The rarer the spawns of those that may, the more sessions may and have one.
+        if session_frac * (1 - (1 - call_frac) ** occasions).sum() > delegating:
+            least = call_frac
+        else:
+            most = call_frac
+    return round(min(session_frac, 1.0), 5), round(call_frac, 5)
 
 
 def knots(values: Ints | Floats) -> list[float]:

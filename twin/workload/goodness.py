@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -56,14 +56,21 @@ MARGINALS: dict[str, Callable[[CallColumns], Ints | Floats]] = {
     "arrival_gap_s": lambda calls: np.diff(calls.arrival_s[np.isfinite(calls.arrival_s)]),
 }
 QUANTILES = {"p50": 0.5, "p95": 0.95}
+#: Name -> its value over a whole trace.
+TOTALS: dict[str, Callable[[CallColumns], float]] = {
+    "delegating_session_frac": lambda calls: len(np.unique(calls.spawn_session)) / len(calls.session_s),
+    "sub_agents_per_session": lambda calls: float(calls.spawn_agents.sum()) / len(calls.session_s),
+    "sub_agent_call_frac": lambda calls: float((~calls.main).mean()),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Measures:
-    """Quantiles of each marginal (None where it has no values), autocorrelation of the context by lag, and the prefix hits."""
+    """Quantiles of each marginal (None where it has no values), autocorrelation of the context by lag, totals, prefix hits."""
 
     marginals: Mapping[str, Mapping[str, float] | None]
     autocorrelation: Mapping[int, float | None]
+    totals: Mapping[str, float]
     prefix_hit_frac: float
 
     def quantile(self, name: str, key: str) -> float | None:
@@ -79,7 +86,8 @@ def measure(calls: CallColumns) -> Measures:
         values = values_of(calls)
         marginals[name] = {key: float(np.quantile(values, q)) for key, q in QUANTILES.items()} if len(values) else None
     hits = float(calls.shared.sum() / calls.inputs.sum())
-    return Measures(marginals, {lag: _autocorrelation(calls, lag) for lag in LAGS}, hits)
+    totals = {name: value_of(calls) for name, value_of in TOTALS.items()}
+    return Measures(marginals, {lag: _autocorrelation(calls, lag) for lag in LAGS}, totals, hits)
 
 
 def _autocorrelation(calls: CallColumns, lag: int) -> float | None:
@@ -111,7 +119,7 @@ def goodness(trace: CallColumns, sample: CallColumns) -> dict[str, Any]:
     """The two side by side, as `twin trace fit --json` prints them."""
     one, other = measure(trace), measure(sample)
     if not np.isfinite(trace.arrival_s).all():
-        other = Measures({**other.marginals, "arrival_gap_s": None}, other.autocorrelation, other.prefix_hit_frac)
+        other = replace(other, marginals={**other.marginals, "arrival_gap_s": None})
     marginals: dict[str, Any] = {}
     for name, values in one.marginals.items():
         marginals[name] = values and {key: _beside(value, other.quantile(name, key)) for key, value in values.items()}
@@ -119,6 +127,7 @@ def goodness(trace: CallColumns, sample: CallColumns) -> dict[str, Any]:
         "sessions": {"trace": len(trace.session_s), "generated": len(sample.session_s)},
         "marginals": marginals,
         "autocorrelation": {f"lag_{lag}": _difference(one.autocorrelation[lag], other.autocorrelation[lag]) for lag in LAGS},
+        "totals": {name: _beside(value, other.totals[name]) for name, value in one.totals.items()},
         "prefix_hit_frac": _difference(one.prefix_hit_frac, other.prefix_hit_frac),
     }
 
