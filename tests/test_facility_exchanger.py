@@ -27,7 +27,8 @@ NEAR_K = 1e-6
 def built(name: str) -> tuple[PlantSpec, tuple[float, ...]]:
     """(plant, rated DC power of each rack) of a topology's first site."""
     site, catalog = load_topology(TOPOLOGIES / f"{name}.yaml").topology.sites[0], load_catalog()
-    rated = [catalog.part("rack", group.rack).number("rated_w") for group in site.racks for _ in range(group.count)]
+    groups = [*site.racks, *site.cpu_racks]
+    rated = [catalog.part("rack", group.rack).number("rated_w") for group in groups for _ in range(group.count)]
     return plant_spec(site, catalog), tuple(rated)
 
 

@@ -19,7 +19,19 @@ from twin.schema.workload import AgentWorkload, ClosedLoopArrivals, ProfileArriv
 #: Most rows of a table of time series: a year of minutes for each of twenty sites.
 MOST_ROWS = 10_000_000
 #: Top-level keys of summary.json that hold figures.
-FIGURES = ("requests", "service", "tasks", "energy", "hardware", "curtailment", "economics", "invariants", "seed", "horizon_s")
+FIGURES = (
+    "requests",
+    "service",
+    "tasks",
+    "cache",
+    "energy",
+    "hardware",
+    "curtailment",
+    "economics",
+    "invariants",
+    "seed",
+    "horizon_s",
+)
 
 
 def run_consistency(scenario: Scenario) -> Iterator[Finding]:
