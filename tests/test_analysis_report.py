@@ -14,14 +14,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from synthetic_run import read_json, request_row, small_totals, write_busy_run, write_small_run
 
-from twin.analysis import open_run
+from twin.analysis import open_run, style
+from twin.analysis.report import _LEFT_IN
 from twin.analysis.series import RequestSeries, Steps, bin_edges, busiest_unit
 from twin.analysis.story import clock, spoken_detail, spoken_kind, story
 from twin.cli.report import report_command
 from twin.errors import InputError
 from twin.recording import RunDirectory
+from twin.recording.event_kinds import EVENT_KINDS
 
 mpl.use("Agg")
 
@@ -251,3 +254,13 @@ def test_quantiles_by_hand(tmp_path: Path) -> None:
         # TTFT 1..6 s, all first tokens before 10 s; nothing after.
         quantiles = series.quantiles("chat", "ttft_s", bin_edges(20.0, 2), (0.5, 1.0))
     np.testing.assert_allclose(quantiles, [[3.5, np.nan], [6.0, np.nan]])
+
+
+def test_lanes_have_room_for_what_they_are_called() -> None:
+    """The names of all kinds of events fit left of the axes, with the ticks' pad, at the size in which the report draws them."""
+    with mpl.rc_context(style.SETTINGS):
+        figure = mpl.figure.Figure(figsize=(9.4, 3.0))
+        renderer = FigureCanvasAgg(figure).get_renderer()
+        for kind, meaning in EVENT_KINDS.items():
+            text = figure.text(0, 0, meaning.said, fontsize=mpl.rcParams["ytick.labelsize"])
+            assert text.get_window_extent(renderer).width / figure.dpi <= _LEFT_IN["actions"] - 0.1, kind

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -177,6 +178,20 @@ def test_a_cap_slows_jobs_too(tmp_path: Path) -> None:
     assert set(caps["subject"]) == {"chat", "jobs"}
     assert run.jobs["pauses"].sum() == 0
     assert run.jobs["steps_done"].iloc[0] < free.jobs["steps_done"].iloc[0]
+
+
+def test_a_cap_acts_within_a_long_step(tmp_path: Path) -> None:
+    """The first step ends at 42 s and the cap is called at 30 s: GPUs obey it when its delay of 2 s is over."""
+    long = TRAIN.replace("time: 700 ms, gpus: 8", "time: 40 s, gpus: 24")
+    run = twin.run(scenario(tmp_path, long, told("0 s", "0 s"), "uniform_cap"), out=tmp_path / "run")
+    caps = run.events[(run.events["kind"] == "set_cap") & (run.events["subject"] == "jobs")]
+    assert caps["time_s"].iloc[0] == 30.0
+    cap_w = json.loads(caps["detail"].iloc[0])["cap_w"]
+    power = run.power.set_index("time_s")
+    gpu_w = power["job_gpu_w"] / power["job_gpus"]
+    assert gpu_w[32.0] == pytest.approx(600.0)
+    assert gpu_w[33.0] == pytest.approx(cap_w, rel=1e-3)
+    assert cap_w < 400.0
 
 
 @pytest.mark.parametrize(
