@@ -20,17 +20,8 @@ from twin.schema.workload import AgentWorkload, ClosedLoopArrivals, ProfileArriv
 MOST_ROWS = 10_000_000
 #: Top-level keys of summary.json that hold figures.
 FIGURES = (
-    "requests",
-    "service",
-    "tasks",
-    "cache",
-    "energy",
-    "hardware",
-    "curtailment",
-    "economics",
-    "invariants",
-    "seed",
-    "horizon_s",
+    *("requests", "service", "tasks", "cache", "energy", "hardware", "curtailment", "economics", "invariants"),
+    *("seed", "horizon_s"),
 )
 
 
