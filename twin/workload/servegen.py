@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from twin.errors import InputError
+from twin.errors import InputError, Problem
 from twin.rng import stream
 from twin.workload.intake import TierMix, kept_one_in
 from twin.workload.servegen_clients import Client, Window, read_clients, recognises_folder
@@ -130,6 +130,10 @@ def _unit_gaps(rng: np.random.Generator, window: Window) -> Iterator[float]:
 def read(path: Path, log: ReadLog) -> Iterator[Session]:
     """The recorded day of a folder of clients as a trace: drawn with `TRACE_SEED`, tiers left open."""
     day_s = read_clients(path)[0].windows[-1].end_s
+    session = None
     for session in ServeGenSessions(path, TRACE_SEED, day_s, {"": 1.0}).sessions():
         log.latest_s = session.arrival_s
         yield session
+    if session is None:
+        said = f"no call comes in the recorded day of {day_s:g} s: the clients' rates are too low"
+        raise InputError([Problem(str(path), 1, 1, "", said)])

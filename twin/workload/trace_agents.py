@@ -28,7 +28,7 @@ from twin.workload.agent_tree import Row, assemble
 from twin.workload.agent_write import write
 from twin.workload.seen import SeenNames
 from twin.workload.session import NO_ARRIVAL, Session
-from twin.workload.trace_rows import BadRows, CsvRows, FieldError, ReadLog, open_trace, seconds, whole, within
+from twin.workload.trace_rows import MOST_AGENT, BadRows, CsvRows, FieldError, ReadLog, open_trace, seconds, whole, within
 
 __all__ = ["read", "recognises", "write"]
 
@@ -143,7 +143,7 @@ class _Parser:
         def text(name: str) -> str:
             return self._text(fields, name)
 
-        agent = whole(text("agent"), "agent", 0)
+        agent = within(whole(text("agent"), "agent", 0), "agent", 0, MOST_AGENT)
         input_tokens = whole(text("in_tokens"), "in_tokens", 1)
         cached = whole(text("cached_prefix_tokens"), "cached_prefix_tokens", 0)
         if cached > input_tokens:
