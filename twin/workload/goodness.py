@@ -18,8 +18,8 @@ from twin.workload.intake import Intake
 from twin.workload.quantiles import Floats
 
 #: A sample has twenty times the sessions of its trace, so that its own chance is small beside the trace's: not fewer than a
-#: thousand sessions, and no more calls than this where that is enough for as many sessions as the trace has. Of very many sessions
-#: these are enough, however few calls they have: drawing one costs more than its calls do.
+#: thousand sessions, and no more calls than this where that is enough for as many sessions as the trace has. Of very many
+#: sessions these are enough, however few calls they have: drawing one costs more than its calls do.
 _TIMES, _LEAST_SAMPLE, _CALLS, _MOST_SAMPLE = 20, 1000, 400_000, 20_000
 LAGS = (1, 10)
 #: Main calls of a session whose own autocorrelation is told.

@@ -76,7 +76,7 @@ class BadRows:
         if not rows and not self._problems:
             self.add(1, 1, "", "the trace is empty")
         if self._more:
-            self._problems.append(Problem(str(self.file), line, 1, "", f"and {self._more:,} more bad rows"))
+            self._problems.append(Problem(str(self.file), line, 1, "", f"and {self._more:,} more problems"))
         if self._problems:
             raise InputError(self._problems)
 
