@@ -178,6 +178,12 @@ def test_a_day_without_a_call_is_no_trace(tmp_path: Path) -> None:
         trace_info(folder)
 
 
+def test_so_many_calls_never_come(tmp_path: Path) -> None:
+    folder = client(tmp_path / "c", rows="0,1e-12,1,Gamma,1,1\n40000000,0,0,,0,0\n")
+    with pytest.raises(InputError, match="0 calls come in a hundred years, not 3: the rates are too low"):
+        arrivals(ServeGenSessions(folder, 1, limit=3), 3)
+
+
 def test_half_a_character_in_a_name_can_be_told(tmp_path: Path) -> None:
     folder = client(tmp_path / "c", blocks={"0": TABLES, "\ud800": {}})
     assert "\\ud800: a block is named by its start" in problems(folder)[0]

@@ -16,7 +16,7 @@ from twin.rng import stream
 from twin.workload.intake import TierMix, kept_one_in
 from twin.workload.servegen_clients import Client, Window, read_clients, recognises_folder
 from twin.workload.session import Call, Session
-from twin.workload.trace_rows import ReadLog
+from twin.workload.trace_rows import MOST_S, ReadLog
 
 __all__ = ["ServeGenSessions", "read", "recognises_folder"]
 
@@ -37,7 +37,7 @@ class ServeGenSessions:
 
     folder: Path
     seed: int
-    #: No call arrives from here on.
+    #: No call arrives from here on, nor after a hundred years.
     horizon_s: float = math.inf
     tiers: Mapping[str, float] = field(default_factory=lambda: {"default": 1.0})
     #: Factor on every rate.
@@ -68,8 +68,11 @@ class ServeGenSessions:
         kept = kept_one_in(self.represent, self.seed)
         tiers = TierMix(self.tiers).draws(self.seed)
         chosen = islice((call for call in merged if next(kept)), self.limit)
-        for number, (arrival_s, _, tenant, input_tokens, output_tokens) in enumerate(chosen):
-            yield Session(number, arrival_s, next(tiers), [Call((), 0.0, input_tokens, output_tokens)], tenant=tenant)
+        count = 0
+        for count, (arrival_s, _, tenant, input_tokens, output_tokens) in enumerate(chosen, start=1):
+            yield Session(count - 1, arrival_s, next(tiers), [Call((), 0.0, input_tokens, output_tokens)], tenant=tenant)
+        if self.limit is not None and count < self.limit and math.isinf(self.horizon_s):
+            raise InputError(f"{self.folder}: {count} calls come in a hundred years, not {self.limit}: the rates are too low")
 
     def _calls(self, order: int, client: Client, day_s: float) -> Iterator[tuple[float, int, str, int, int]]:
         """(arrival, order of the client, its name, input, output) of a client's calls; one draw of lengths more a call."""
@@ -87,8 +90,9 @@ class ServeGenSessions:
         rng = stream(self.seed, f"workload.servegen.{client.name}.arrivals")
         gaps: dict[tuple[str, float], Iterator[float]] = {}
         due: float | None = None
+        end_s = min(self.horizon_s, MOST_S)
         for window, from_s, to_s in _days(client.windows, self.start_s, day_s):
-            if from_s >= self.horizon_s:
+            if from_s >= end_s:
                 return
             rate = window.rate_per_s * self.scale
             if not rate:
@@ -98,7 +102,7 @@ class ServeGenSessions:
             now = from_s
             while now + due / rate < to_s:
                 now += due / rate
-                if now >= self.horizon_s:
+                if now >= end_s:
                     return
                 yield now
                 due = next(drawn)
