@@ -18,6 +18,7 @@ from twin.errors import InputError
 from twin.schema import load_scenario
 from twin.workload import ServeGenSessions, read_trace
 from twin.workload.formats import recognise
+from twin.workload.info import trace_info
 from twin.workload.servegen_clients import read_clients
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -139,8 +140,8 @@ def test_bad_windows_are_told_by_their_places(tmp_path: Path) -> None:
         "chunk-0-trace.csv:4:7: cv: must be a number, not 'x'",
         "chunk-0-trace.csv:5:9: family: must be Gamma or Weibull where the rate is not 0, not 'Normal'",
         "chunk-0-trace.csv:6:15: p1: must be from 0.001 to 10000, not '0'",
-        "chunk-0-trace.csv:7:18: p1: must be from 0.001 to 10000, not 'nan'",
-        "chunk-0-trace.csv:8:1: start_s: must be more than 0",
+        "chunk-0-trace.csv:7:18: p1: must be from 0.1 to 10000, not 'nan'",
+        "chunk-0-trace.csv:8:1: start_s: must be at least 1: a window lasts 1 s or more",
         "chunk-0-trace.csv:9:1: has 2 fields, not the 6 of start_s, rate_per_s, cv, family, p1, p2",
     ]
 
@@ -160,6 +161,32 @@ def test_bad_lengths_are_told_by_their_places(tmp_path: Path) -> None:
         "chunk-0-dataset.json:5:13: night: a block is named by its start: must be a number of seconds, not 'night'",
         "chunk-0-dataset.json:3:11: 1200.input_tokens: is empty, but 2 requests/s come in the window from 1200 s",
     ]
+
+
+def test_windows_and_shapes_have_a_least_value(tmp_path: Path) -> None:
+    short = client(tmp_path / "short", rows="0,1,1,Gamma,1,1\n1e-9,1,1,Gamma,1,1\n")
+    assert problems(short)[0] == "chunk-0-trace.csv:2:1: start_s: must be at least 1: a window lasts 1 s or more"
+    steep = client(tmp_path / "steep", rows="0,1,1,Weibull,0.0999,1\n600,1,1,Gamma,1,1\n")
+    assert problems(steep)[0] == "chunk-0-trace.csv:1:15: p1: must be from 0.1 to 10000, not '0.0999'"
+    wild = client(tmp_path / "wild", rows="0,1,1,Weibull,0.1,1\n600,1,1,Gamma,0.001,1\n")
+    assert all(map(math.isfinite, arrivals(ServeGenSessions(wild, 1, limit=100), 100)))
+
+
+def test_a_day_without_a_call_is_no_trace(tmp_path: Path) -> None:
+    folder = client(tmp_path / "c", rows="0,1e-12,1,Gamma,1,1\n600,0,0,,0,0\n")
+    with pytest.raises(InputError, match="no call comes in the recorded day of 1200 s"):
+        trace_info(folder)
+
+
+def test_so_many_calls_never_come(tmp_path: Path) -> None:
+    folder = client(tmp_path / "c", rows="0,1e-12,1,Gamma,1,1\n40000000,0,0,,0,0\n")
+    with pytest.raises(InputError, match="0 calls come in a hundred years, not 3: the rates are too low"):
+        arrivals(ServeGenSessions(folder, 1, limit=3), 3)
+
+
+def test_half_a_character_in_a_name_can_be_told(tmp_path: Path) -> None:
+    folder = client(tmp_path / "c", blocks={"0": TABLES, "\ud800": {}})
+    assert "\\ud800: a block is named by its start" in problems(folder)[0]
 
 
 def test_what_is_wrong_with_a_folder(tmp_path: Path) -> None:

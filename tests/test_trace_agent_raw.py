@@ -146,7 +146,7 @@ def test_all_that_is_wrong_is_told_by_its_place(tmp_path: Path) -> None:
         "t.json:9:10: requests.7.in: must be at least 1, not 0",
         "t.json:10:1: requests.8.in: is missing",
         "t.json:10:54: requests.9: must be a JSON object",
-        "t.json:1:1: and 2 more bad rows",
+        "t.json:1:1: and 2 more problems",
     ]
 
 

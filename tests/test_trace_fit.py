@@ -268,6 +268,13 @@ def test_what_a_trace_lacks_is_said_and_never_nan(name: str, tmp_path: Path) -> 
     assert held_out(calls, 1) is None or len(sessions) >= 40
 
 
+def test_a_sample_has_a_bound_however_few_calls_sessions_have() -> None:
+    figures = agent_figures(fit_agents(call_columns(one_session(1) for _ in range(3)), {}))
+    assert len(generated(figures, 1, 3).session_s) == 1000
+    assert len(generated(figures, 1, 19_366).session_s) == 20_000
+    assert len(generated(figures, 1, 10**7).session_s) == 20_000
+
+
 def test_sub_agents_of_sub_agents_and_first_of_several() -> None:
     figures = replace(shipped_figures(), delegating_frac=1.0, nested_spawn_frac=0.05, most_depth=3, joined_frac=1.0)
     sessions = list(AgentGenerator(Intake(Poisson(1.0), 4, limit=120), figures=figures, join_first=1).sessions())

@@ -122,7 +122,7 @@ def test_bad_rows_are_told_by_their_numbers(tmp_path: Path) -> None:
 def test_ten_bad_rows_are_listed_and_the_rest_counted(tmp_path: Path) -> None:
     listed = problems(table(tmp_path / "t", output_tokens=[0] * 25))
     assert listed[0] == "1:5: output_tokens: must be at least 1, not 0"
-    assert (len(listed), listed[-1]) == (11, "25:1: and 15 more bad rows")
+    assert (len(listed), listed[-1]) == (11, "25:1: and 15 more problems")
 
 
 def test_unknown_tiers_are_told_by_their_rows(tmp_path: Path) -> None:

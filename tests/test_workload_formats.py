@@ -98,7 +98,7 @@ class TestContract:
         with pytest.raises(InputError) as caught:
             check_trace(path, name)
         assert len(caught.value.problems) == 11
-        assert caught.value.problems[-1].message == "and 1,224 more bad rows"
+        assert caught.value.problems[-1].message == "and 1,224 more problems"
 
     def test_nothing_is_given_after_a_bad_row(self, name: str, tmp_path: Path) -> None:
         path = tmp_path / "trace"
@@ -142,7 +142,7 @@ def test_azure_bad_values(tmp_path: Path) -> None:
         "2023-11-16 18:15:46.7,-5,44",
         "2023-11-16 18:15:46.7,0,44",
         "2023-11-16 18:15:46.7,374,0",
-        "yesterday,374,44",
+        "yesterday,374,0",
         "2023-11-16 18:15:45,374,44",
         "2023-11-16 18:15:46.7,374",
     ]
@@ -152,6 +152,7 @@ def test_azure_bad_values(tmp_path: Path) -> None:
         "5:23: ContextTokens: must be at least 1, not 0",
         "6:27: GeneratedTokens: must be at least 1, not 0",
         "7:1: TIMESTAMP: 'yesterday' is no time stamp such as '2023-11-16 18:15:46.6805900'",
+        "7:15: GeneratedTokens: must be at least 1, not 0",
         "8:1: TIMESTAMP: '2023-11-16 18:15:45' is earlier than the row before",
         "9:1: has 2 fields, the header has 3",
     ]
@@ -270,6 +271,28 @@ def test_agent_csv_bad_values(tmp_path: Path) -> None:
         "9:6: depth: must be 0 for agent 0, not 1",
         "11:10: spawned_after_parent_idx: 1 is no call of the main agent, which has 1",
         "12:1: session: 's1' began earlier: the rows of a session must stand together",
+    ]
+
+
+def test_agent_csv_all_that_is_wrong_with_a_row(tmp_path: Path) -> None:
+    good = "s1,0,0,0,,0.0,1000,50,0,5.0,0.0,tool_use"
+    rows = [
+        good,
+        "s2,0,x,0,3,0.0,0,y,1,-5,never,tool_use",
+        "s3,one,0,0,1,0.0,1000,50,0,5.0,nan,tool_use",
+        "s4,1,0,0,,0.0,1000,50,2000,5.0,0.0,tool_use",
+    ]
+    assert [line.split(": must")[0] for line in problems(tmp_path / "a.csv", agent_rows(*rows))] == [
+        "3:6: depth",
+        "3:10: spawned_after_parent_idx",
+        "3:16: in_tokens",
+        "3:18: out_tokens",
+        "3:22: api_time_s",
+        "3:25: think_time_s",
+        "4:4: agent",
+        "4:32: think_time_s",
+        "5:10: spawned_after_parent_idx: is blank: no call spawned agent 1",
+        "5:23: cached_prefix_tokens: 2000 is more than the 1000 input tokens",
     ]
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from twin.cli.main import main
 from twin.errors import InputError
 from twin.workload import Call, Session
+from twin.workload.info import trace_info
 from twin.workload.reuse import ReuseMeter, blocks_of, in_nominal_order
 
 MOONCAKE = "traces/mooncake_conversation_trace.jsonl"
@@ -87,6 +88,54 @@ def test_calls_come_in_the_order_in_which_they_would_begin() -> None:
     second = Session(1, 7.0, "", [Call((), 0.0, 11, 1), Call((0,), 1.0, 21, 1)])
     order = [(session.session_id, call.input_tokens) for session, call in in_nominal_order([first, second], 1.0)]
     assert order == [(0, 10), (0, 20), (1, 11), (1, 21), (0, 30), (0, 40)]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_first_k_join_may_be_the_last_call(count: int) -> None:
+    calls = [
+        Call((), 0.0, 10, 1),
+        Call((0,), 0.0, 20, 1, agent=1, depth=1),
+        Call((0,), 3.0, 30, 1, agent=2, depth=1),
+        Call((0,), 0.0, 40, 1, any_of=(1, 2), any_count=count),
+    ]
+    sessions = [Session(0, 0.0, "", calls), Session(1, 100.0, "", [Call((), 0.0, 11, 1)])]
+    order = [call.input_tokens for _, call in in_nominal_order(sessions, 1.0)]
+    assert order == ([10, 20, 40, 30, 11] if count == 1 else [10, 20, 30, 40, 11])
+
+
+def test_joins_that_end_at_once_come_once() -> None:
+    calls = [Call((), 0.0, 10, 1), *(Call((0,), 0.0, 20 + i, 1, agent=i, depth=1) for i in (1, 2))]
+    calls.append(Call((0,), 0.0, 40, 1, any_of=(1, 2), any_count=1))
+    order = [call.input_tokens for _, call in in_nominal_order([Session(0, 0.0, "", calls)], 1.0)]
+    assert order == [10, 21, 22, 40]
+
+
+def test_runs_of_hashes_count_by_their_tokens(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Runs of 640 and 64 tokens, of which the second call has the first again: 640 of 704 + 768 tokens."""
+    usual = {"wait_s": 0, "output_tokens": 1}
+    calls = [
+        {"after": [], "input_tokens": 704, "hash_ids": [1, 2], "block_tokens": [640, 64], **usual},
+        {"after": [0], "input_tokens": 768, "hash_ids": [1, 3], "block_tokens": [640, 128], **usual},
+    ]
+    path = tmp_path / "t.jsonl"
+    path.write_text(json.dumps({"session": 0, "arrival_s": 0, "calls": calls}) + "\n")
+    assert main(["trace", "cache", str(path), "--sizes", "320,10k", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["block_tokens"], told["asked_blocks"], told["different_blocks"]) == (64, 23, 13)
+    assert [row["hit_frac"] for row in told["curve"]] == pytest.approx([5 / 23, 10 / 23])
+    assert told["infinite_hit_frac"] == pytest.approx(640 / (704 + 768))
+    assert trace_info(path)["prefix_hit_frac"] == pytest.approx(640 / (704 + 768))
+
+
+@pytest.mark.parametrize("name", ["raw", "raw/trace_0174.json"])
+def test_real_runs_find_what_an_infinite_cache_would(
+    name: str, shared_data: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Caches keep whole blocks: the last part of an input is not found."""
+    trace = shared_data(f"traces/claude_code_agentic/{name}")
+    assert main(["trace", "cache", str(trace), "--rate", "1 /s", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["infinite_hit_frac"] == pytest.approx(trace_info(trace)["prefix_hit_frac"], abs=0.002)
 
 
 def test_a_session_without_an_arrival_has_no_place() -> None:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 _SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 #: Points of the drawn curve.
 _POINTS = 400
+#: Blocks of a trace whose hashes stand for runs of any length: as fine as contexts are told apart in agent traces.
+_RUN_BLOCK_TOKENS = 64
 
 
 def trace_cache_command(
@@ -68,15 +70,19 @@ def _curve(path: Path, fmt: str, rate_per_s: float | None) -> tuple[ReuseCurve, 
         if not any(left.values()):
             del contexts[session.session_id]
         content = paths.of(call, comes_again)
+        block_tokens = block_tokens or (_RUN_BLOCK_TOKENS if call.block_tokens else HASH_BLOCK_TOKENS)
+        if call.hash_ids and not call.block_tokens and block_tokens == HASH_BLOCK_TOKENS:
+            meter.add(content.path, len(content.path), len(content.path))  # the last counts as a whole one, as in its source
+            continue
         if call.hash_ids:
-            block_tokens = block_tokens or content.path[0][1]
-            meter.add(content.path, len(content.path), len(content.path))
+            blocks = blocks_of(content.path, block_tokens)
+            meter.add(blocks, len(blocks), call.input_tokens / block_tokens)
             continue
         kept = list(content.path)
         if comes_again and kept:  # its answer stays too; KV of an answer's last token is never made
             kept[-1] = kept[-1][0], kept[-1][1] + call.output_tokens - 1
-        looked_up = min(content.shared_tokens, call.input_tokens - 1) // HASH_BLOCK_TOKENS
-        meter.add(blocks_of(kept, HASH_BLOCK_TOKENS), looked_up, call.input_tokens / HASH_BLOCK_TOKENS)
+        looked_up = min(content.shared_tokens, call.input_tokens - 1) // block_tokens
+        meter.add(blocks_of(kept, block_tokens), looked_up, call.input_tokens / block_tokens)
     return meter.curve(), block_tokens or HASH_BLOCK_TOKENS
 
 

@@ -31,6 +31,7 @@ def trace_fit_command(path: Path, fmt: str, out: Path, source: str | None, seed:
     for remark in document["missing"]:
         print(f"{path}: {remark}", file=sys.stderr)
     sample = generated(agent_figures(document), seed, len(calls.session_s))
+    print(f"{path}: held against {len(sample.session_s):,} generated sessions", file=sys.stderr)
     found = goodness(calls, sample) | {"held_out": held_out(calls, seed)}
     _write(out, fit_text(document))
     print(f"wrote {out}", file=sys.stderr)

@@ -18,8 +18,9 @@ from twin.workload.intake import Intake
 from twin.workload.quantiles import Floats
 
 #: A sample has twenty times the sessions of its trace, so that its own chance is small beside the trace's: not fewer than a
-#: thousand sessions, and no more calls than this where that is enough for as many sessions as the trace has.
-_TIMES, _LEAST_SAMPLE, _CALLS = 20, 1000, 400_000
+#: thousand sessions, and no more calls than this where that is enough for as many sessions as the trace has. Of very many
+#: sessions these are enough, however few calls they have: drawing one costs more than its calls do.
+_TIMES, _LEAST_SAMPLE, _CALLS, _MOST_SAMPLE = 20, 1000, 400_000, 20_000
 LAGS = (1, 10)
 #: Main calls of a session whose own autocorrelation is told.
 _LEAST_CALLS = 30
@@ -110,6 +111,7 @@ def generated(figures: AgentFigures, seed: int, sessions: int) -> CallColumns:
     """A sample of what the generator makes of `figures`, to be held against a trace of so many sessions."""
     per_session = float(figures.tables["turns"].at(np.linspace(-2, 2, 41)).mean())
     count = max(sessions, min(max(_TIMES * sessions, _LEAST_SAMPLE), math.ceil(_CALLS / per_session)))
+    count = min(count, _MOST_SAMPLE)
     rate, burstiness = figures.arrivals or (1.0, 1.0)
     arrivals = Gamma(rate, burstiness) if figures.arrivals else Poisson(rate)
     return call_columns(AgentGenerator(Intake(arrivals, seed, limit=count), figures=figures).sessions())

@@ -66,6 +66,18 @@ def seconds_of(row: dict[str, Any], key: str, name: str = "") -> float:
     return not_absurd(number, name or key, value)
 
 
+def text_of(row: dict[str, Any], key: str) -> str:
+    """The text under `key`, empty where there is none; FieldError where it is another value, or half a character."""
+    value = row.get(key, "")
+    if not isinstance(value, str):
+        raise FieldError(key, f"must be a text, not {shown(value)}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # JSON can tell a lone surrogate, which no file holds
+        raise FieldError(key, f"holds half a character (a lone surrogate): {shown(value)}") from None
+    return value
+
+
 def _value(row: dict[str, Any], key: str, name: str) -> Any:
     if key not in row:
         raise FieldError(name or key, "is missing")

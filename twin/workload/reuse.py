@@ -210,8 +210,8 @@ def _begun(
 ) -> Iterator[tuple[Session, Call]]:
     while waiting and waiting[0][0] <= until_s:
         at_s, session_id, index = heapq.heappop(waiting)
-        entered = open_[session_id]
-        if index in entered.begun:
+        entered = open_.get(session_id)
+        if entered is None or index in entered.begun:  # a first-k join waits here once for each of its calls that ended
             continue
         entered.begun.add(index)
         yield entered.session, entered.session.calls[index]

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from twin.errors import InputError
+from twin.errors import InputError, Problem
 from twin.rng import stream
 from twin.workload.intake import TierMix, kept_one_in
 from twin.workload.servegen_clients import Client, Window, read_clients, recognises_folder
 from twin.workload.session import Call, Session
-from twin.workload.trace_rows import ReadLog
+from twin.workload.trace_rows import MOST_S, ReadLog
 
 __all__ = ["ServeGenSessions", "read", "recognises_folder"]
 
@@ -37,7 +37,7 @@ class ServeGenSessions:
 
     folder: Path
     seed: int
-    #: No call arrives from here on.
+    #: No call arrives from here on, nor after a hundred years.
     horizon_s: float = math.inf
     tiers: Mapping[str, float] = field(default_factory=lambda: {"default": 1.0})
     #: Factor on every rate.
@@ -68,8 +68,11 @@ class ServeGenSessions:
         kept = kept_one_in(self.represent, self.seed)
         tiers = TierMix(self.tiers).draws(self.seed)
         chosen = islice((call for call in merged if next(kept)), self.limit)
-        for number, (arrival_s, _, tenant, input_tokens, output_tokens) in enumerate(chosen):
-            yield Session(number, arrival_s, next(tiers), [Call((), 0.0, input_tokens, output_tokens)], tenant=tenant)
+        count = 0
+        for count, (arrival_s, _, tenant, input_tokens, output_tokens) in enumerate(chosen, start=1):
+            yield Session(count - 1, arrival_s, next(tiers), [Call((), 0.0, input_tokens, output_tokens)], tenant=tenant)
+        if self.limit is not None and count < self.limit and math.isinf(self.horizon_s):
+            raise InputError(f"{self.folder}: {count} calls come in a hundred years, not {self.limit}: the rates are too low")
 
     def _calls(self, order: int, client: Client, day_s: float) -> Iterator[tuple[float, int, str, int, int]]:
         """(arrival, order of the client, its name, input, output) of a client's calls; one draw of lengths more a call."""
@@ -87,8 +90,9 @@ class ServeGenSessions:
         rng = stream(self.seed, f"workload.servegen.{client.name}.arrivals")
         gaps: dict[tuple[str, float], Iterator[float]] = {}
         due: float | None = None
+        end_s = min(self.horizon_s, MOST_S)
         for window, from_s, to_s in _days(client.windows, self.start_s, day_s):
-            if from_s >= self.horizon_s:
+            if from_s >= end_s:
                 return
             rate = window.rate_per_s * self.scale
             if not rate:
@@ -98,7 +102,7 @@ class ServeGenSessions:
             now = from_s
             while now + due / rate < to_s:
                 now += due / rate
-                if now >= self.horizon_s:
+                if now >= end_s:
                     return
                 yield now
                 due = next(drawn)
@@ -130,6 +134,10 @@ def _unit_gaps(rng: np.random.Generator, window: Window) -> Iterator[float]:
 def read(path: Path, log: ReadLog) -> Iterator[Session]:
     """The recorded day of a folder of clients as a trace: drawn with `TRACE_SEED`, tiers left open."""
     day_s = read_clients(path)[0].windows[-1].end_s
+    session = None
     for session in ServeGenSessions(path, TRACE_SEED, day_s, {"": 1.0}).sessions():
         log.latest_s = session.arrival_s
         yield session
+    if session is None:
+        said = f"no call comes in the recorded day of {day_s:g} s: the clients' rates are too low"
+        raise InputError([Problem(str(path), 1, 1, "", said)])

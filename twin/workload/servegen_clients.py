@@ -25,9 +25,11 @@ from twin.workload.trace_rows import MOST, MOST_S, BadRows, FieldError, open_tra
 
 _TRACE = re.compile(r"chunk-(\d+)-trace\.csv")
 _PARTS = ("input_tokens", "output_tokens")
-#: Shapes within which a gap can be drawn with sense: coefficients of variation of some hundredths to some hundreds.
-_SHAPES = (1e-3, 1e4)
-_FAMILIES = ("Gamma", "Weibull")
+#: Family of the gaps -> shapes within which one can be drawn with sense: coefficients of variation from hundredths, or much less,
+#: up to 32 of Gamma's and 429 of Weibull's.
+_SHAPES = {"Gamma": (1e-3, 1e4), "Weibull": (0.1, 1e4)}
+#: The shortest window: those of a day that are much shorter are a mistake of units, and would be passed through without end.
+_SHORTEST_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +111,11 @@ def _windows(path: Path, bad: BadRows) -> list[Window]:
                 if len(fields) != len(names):
                     raise FieldError("", f"has {len(fields)} fields, not the 6 of {', '.join(names)}")
                 row = _window(fields)
-                due = 0.0 if not rows else rows[-1][0]
-                if (row[0] <= due) if rows else (row[0] != 0):
-                    raise FieldError("start_s", "must be 0 in the first row" if not rows else f"must be more than {due:g}")
+                least_s = rows[-1][0] + _SHORTEST_S if rows else 0.0
+                if not rows and row[0]:
+                    raise FieldError("start_s", "must be 0 in the first row")
+                if row[0] < least_s:
+                    raise FieldError("start_s", f"must be at least {least_s:g}: a window lasts {_SHORTEST_S:g} s or more")
                 rows.append(row)
             except FieldError as error:
                 at = names.index(error.name) if error.name else 0
@@ -136,10 +140,10 @@ def _window(fields: list[str]) -> tuple[float, float, str, float]:
     if not rate_per_s:
         return start_s, 0.0, "", 0.0
     _number(cv, "cv", 0, 1e6)
-    if family not in _FAMILIES:
+    if family not in _SHAPES:
         raise FieldError("family", f"must be Gamma or Weibull where the rate is not 0, not {shown(family)}")
     _number(p2, "p2", 0, MOST_S)
-    return start_s, rate_per_s, family, _number(p1, "p1", *_SHAPES)
+    return start_s, rate_per_s, family, _number(p1, "p1", *_SHAPES[family])
 
 
 def _number(text: str, name: str, least: float, most: float) -> float:
@@ -173,7 +177,8 @@ def _lengths(path: Path, windows: list[Window], bad: BadRows) -> list[tuple[floa
     def fail(block: str, part: str | None, message: str) -> None:
         wrong.add((block, part))
         place = offset_of(text, [block] if part is None else [block, part])
-        bad.add(*line_and_column(text, place), block if part is None else f"{block}.{part}", message)
+        name = block.encode(errors="backslashreplace").decode()  # JSON can tell half a character, which nobody can print
+        bad.add(*line_and_column(text, place), name if part is None else f"{name}.{part}", message)
 
     blocks: list[tuple[float, str, list[Lengths | None]]] = []
     for start, parts in document.items():

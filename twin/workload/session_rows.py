@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from twin.errors import InputError
-from twin.workload.json_rows import count_of, seconds_of
+from twin.workload.json_rows import count_of, seconds_of, text_of
 from twin.workload.session import HASH_BLOCK_TOKENS, NO_ARRIVAL, Call, Session
-from twin.workload.trace_rows import MOST, FieldError, ReadLog, shown
+from twin.workload.trace_rows import MOST, MOST_AGENT, FieldError, ReadLog, shown, within
 
 #: Key -> its least and its largest value; those with 0 may be left out. A depth is kept in 16 bits.
 COUNTS = {
@@ -16,19 +17,18 @@ COUNTS = {
     "output_tokens": (1, MOST),
     "shared_prefix_tokens": (0, MOST),
     "system_tokens": (0, MOST),
-    "agent": (0, MOST),
+    "agent": (0, MOST_AGENT),
     "depth": (0, 2**15 - 1),
     "any_count": (0, MOST),
 }
+#: Hashes are kept in 64 bits.
+HASHES = (-(2**63), 2**63 - 1)
 
 
 def session_of(row: dict[str, Any], session_id: int, log: ReadLog) -> Session:
     """The session that a record describes; FieldError (its name the path of the key) where it describes none."""
     arrival_s = NO_ARRIVAL if row.get("arrival_s", 0) is None else seconds_of(row, "arrival_s")
-    tier, tenant, calls = row.get("tier", ""), row.get("tenant", ""), row.get("calls")
-    for key, text in (("tier", tier), ("tenant", tenant)):
-        if not isinstance(text, str):
-            raise FieldError(key, f"must be a text, not {shown(text)}")
+    tier, tenant, calls = text_of(row, "tier"), text_of(row, "tenant"), row.get("calls")
     log.known_tier(tier)
     if not isinstance(calls, list) or not calls:
         raise FieldError("calls", "must be a list of at least one call")
@@ -47,7 +47,7 @@ def session_of(row: dict[str, Any], session_id: int, log: ReadLog) -> Session:
         tenant,
         deadline_s,
     )
-    _check_agents(session.calls)
+    _check_agents(session.calls, [each.get("depth") is not None for each in calls])
     return session
 
 
@@ -160,16 +160,37 @@ def check_hashes(hashes: tuple[int, ...] | None, blocks: tuple[int, ...] | None,
         raise FieldError("block_tokens", f"must be at least 1 each, not {min(blocks)}")
     elif sum(blocks) > tokens:
         raise FieldError("block_tokens", f"add up to {sum(blocks)}, more than the {tokens} input tokens")
+    check_hash_range(hashes)
     if len(set(hashes)) < len(hashes):
         raise FieldError("hash_ids", "has a hash twice: a hash stands for its block and everything before it")
 
 
-def _check_agents(calls: list[Call]) -> None:
-    """FieldError where an agent begins that nobody spawned."""
-    begun = {0}
+def check_hash_range(hashes: Sequence[int]) -> None:
+    """FieldError where a hash is no number of 64 bits."""
+    least, most = HASHES
+    for each in hashes:
+        if not least <= each <= most:
+            raise FieldError("hash_ids", f"must be numbers of 64 bits, from {least} to {most}, not {shown(each)}")
+
+
+def _check_agents(calls: list[Call], told_depth: list[bool]) -> None:
+    """FieldError where an agent begins that nobody spawned, stands deeper or less deep than it must, or goes on without a call of
+    its own. A depth that is not told is put down: one more than that of the agent which spawned it."""
+    depths = {0: 0}
     for position, call in enumerate(calls):
-        if call.agent not in begun:
-            begun.add(call.agent)
-            if not (call.after or call.any_of):
-                said = f"agent {call.agent} begins here, but not after another's call: nobody spawned it"
-                raise FieldError(f"calls.{position}.agent", said)
+        where, agent = f"calls.{position}", call.agent
+        if agent not in depths:
+            if not call.after:
+                if call.any_of:
+                    said = f"the first call of agent {agent} needs the call that spawned it: `any_of` alone names none"
+                    raise FieldError(f"{where}.after", said)
+                said = f"agent {agent} begins here, but not after another's call: nobody spawned it"
+                raise FieldError(f"{where}.agent", said)
+            depths[agent] = depths[calls[call.after[0]].agent] + 1
+        if told_depth[position] and call.depth != depths[agent]:
+            raise FieldError(f"{where}.depth", f"must be {depths[agent]} for agent {agent}, not {call.depth}")
+        call.depth = within(depths[agent], f"{where}.depth", *COUNTS["depth"])
+        for each in call.any_of:
+            if calls[each].agent == agent:
+                said = f"may go on without call {each} of its own agent: a first-k join is of others"
+                raise FieldError(f"{where}.any_of", said)

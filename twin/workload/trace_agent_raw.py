@@ -27,8 +27,9 @@ from twin.workload.json_place import line_and_column, offset_of, steps
 from twin.workload.json_rows import count_of, seconds_of
 from twin.workload.seen import SeenNames
 from twin.workload.session import NO_ARRIVAL, Session
+from twin.workload.session_rows import HASHES, check_hash_range
 from twin.workload.trace_agents import CUT_OFF, NO_THINK_TIME
-from twin.workload.trace_rows import BadRows, FieldError, ReadLog, open_trace, shown
+from twin.workload.trace_rows import MOST_AGENT, BadRows, FieldError, ReadLog, open_trace, shown
 
 NO_CALLS = "sub-agent without a recorded call: left out"
 #: A larger block than anybody caches by; a file that says so means something else.
@@ -132,6 +133,8 @@ class _Reader:
                 row.block_tokens = tuple(
                     min(block_tokens, row.input_tokens - index * block_tokens) for index in range(len(hashes))
                 )
+        if scope == "local" and self._shift + runs.largest > HASHES[1]:
+            raise FieldError("requests", "its hashes, numbered behind those of the files before, need more than 64 bits")
         self._shift += runs.largest + 1 if scope == "local" else 0
         faults: list[FieldError] = []
         calls = assemble(rows.rows, False, partial(_note, faults))
@@ -197,6 +200,8 @@ class _Rows:
         if not any(isinstance(each, dict) and each.get("type") != "subagent" for each in requests):
             self._log.remarks[NO_CALLS] += 1
             return None
+        if self._agents == MOST_AGENT:
+            raise FieldError(place, f"the session has more than {MOST_AGENT:,} sub-agents")
         self._agents += 1
         return _Open(self._agents, parent.agent, parent.calls - 1, parent.depth + 1, began_s, f"{place}.requests", requests)
 
@@ -238,6 +243,10 @@ class _Rows:
         whole, due = tokens // self._block_tokens, -(-tokens // self._block_tokens)
         if len(hashes) not in (whole, due):
             raise FieldError(name, f"has {len(hashes)} hashes; {tokens} tokens are {whole} whole blocks of {self._block_tokens}")
+        try:
+            check_hash_range(hashes)
+        except FieldError as error:
+            raise FieldError(name, error.message) from None
         return tuple(hashes)
 
     def _found(self, hashes: Sequence[int], place: str) -> int:

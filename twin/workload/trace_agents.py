@@ -28,7 +28,7 @@ from twin.workload.agent_tree import Row, assemble
 from twin.workload.agent_write import write
 from twin.workload.seen import SeenNames
 from twin.workload.session import NO_ARRIVAL, Session
-from twin.workload.trace_rows import BadRows, CsvRows, FieldError, ReadLog, open_trace, seconds, whole, within
+from twin.workload.trace_rows import MOST, MOST_AGENT, BadRows, CsvRows, FieldError, ReadLog, open_trace, seconds, whole, within
 
 __all__ = ["read", "recognises", "write"]
 
@@ -50,6 +50,8 @@ OPTIONAL = (
 )
 #: What all rows of a session say alike.
 _OF_SESSION = ("arrival_s", "tier", "tenant", "deadline_s")
+#: What only a sub-agent's rows say.
+_OF_SUB_AGENT = ("parent_agent", "spawned_after_parent_idx", "joined_by_parent_idx", "join_first")
 NO_THINK_TIME = "no think time recorded: the call follows at once"
 CUT_OFF = "answer cut off before its first token was counted: replayed as 1 token"
 
@@ -109,8 +111,9 @@ def _groups(rows: CsvRows, parse: _Parser) -> Iterator[list[Row]]:
         try:
             parse.check_alike(fields, first)
             group.append(parse(fields))
-        except FieldError as error:
-            rows.fail(fields, error)
+        except FieldError:
+            for error in parse.faults(fields, first):
+                rows.fail(fields, error)
             broken = True
     if group and not broken:
         yield group
@@ -143,7 +146,7 @@ class _Parser:
         def text(name: str) -> str:
             return self._text(fields, name)
 
-        agent = whole(text("agent"), "agent", 0)
+        agent = within(whole(text("agent"), "agent", 0), "agent", 0, MOST_AGENT)
         input_tokens = whole(text("in_tokens"), "in_tokens", 1)
         cached = whole(text("cached_prefix_tokens"), "cached_prefix_tokens", 0)
         if cached > input_tokens:
@@ -171,6 +174,36 @@ class _Parser:
             start_s=seconds(text("t_s") or "0", "t_s"),
             service_s=seconds(text("api_time_s") or "0", "api_time_s"),
         )
+
+    def faults(self, fields: list[str], first: list[str]) -> list[FieldError]:
+        """All that is wrong with a line, in the order of its columns: parsed with each bad field made good till it passes."""
+        found: dict[str, FieldError] = {}
+        mended, likewise = list(fields), list(first)
+        while True:
+            try:
+                self.check_alike(mended, likewise)
+                self(mended)
+                break
+            except FieldError as error:
+                if error.name in found or not self.rows.has(error.name):
+                    break
+                found[error.name] = error
+                for name in (error.name, *(_OF_SUB_AGENT if error.name == "agent" else ())):
+                    if self.rows.has(name):
+                        mended[self.rows.index(name)] = self._sound(name, mended)
+                if error.name in _OF_SESSION:
+                    likewise[self.rows.index(error.name)] = mended[self.rows.index(error.name)]
+        return sorted(found.values(), key=lambda error: self.rows.index(error.name))
+
+    def _sound(self, name: str, fields: list[str]) -> str:
+        """A value of a field that nothing is wrong with, whatever the others are."""
+        if name == "in_tokens":
+            return str(MOST)
+        if name == "out_tokens":
+            return "1"
+        if name in _OF_SUB_AGENT:
+            return "" if self._text(fields, "agent") == "0" else "1"
+        return "" if name in ("tier", "tenant", "deadline_s") else "0"
 
     @staticmethod
     def _spawned_after(text: str, agent: int) -> int | None:

@@ -45,6 +45,11 @@ def read(path: Path, log: ReadLog) -> Iterator[Session]:
                     raise FieldError(COLUMNS[0], f"{row[stamp]!r} is more than a hundred years after the first")
             except FieldError as error:
                 rows.fail(row, error)
+                for name in COLUMNS[COLUMNS.index(error.name) + 1 :]:  # those that were not looked at any more
+                    try:
+                        whole(row[rows.index(name)], name, 1)
+                    except FieldError as another:
+                        rows.fail(row, another)
                 continue
             latest = ticks
             first = ticks if first is None else first

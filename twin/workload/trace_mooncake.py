@@ -14,7 +14,7 @@ from typing import Any, TextIO
 from twin.errors import InputError
 from twin.workload.json_rows import JsonRows, count_of
 from twin.workload.session import HASH_BLOCK_TOKENS, Call, Session
-from twin.workload.session_rows import refuse_whose
+from twin.workload.session_rows import check_hashes, refuse_whose
 from twin.workload.trace_rows import MOST_S, BadRows, FieldError, ReadLog, open_trace
 
 #: A hundred years: of a run, or since 1970.
@@ -58,11 +58,7 @@ def _call(row: dict[str, Any], latest_s: float) -> tuple[float, Call]:
     hashes = row.get("hash_ids")
     if not isinstance(hashes, list) or not all(type(each) is int for each in hashes):
         raise FieldError("hash_ids", "must be a list of whole numbers")
-    blocks = -(-input_tokens // HASH_BLOCK_TOKENS)
-    if len(hashes) != blocks:
-        raise FieldError(
-            "hash_ids", f"has {len(hashes)} hashes; {input_tokens} tokens are {blocks} blocks of {HASH_BLOCK_TOKENS}"
-        )
+    check_hashes(tuple(hashes), None, input_tokens)
     return arrival_s, Call((), 0.0, input_tokens, output_tokens, hash_ids=tuple(hashes))
 
 

@@ -17,6 +17,8 @@ from twin.errors import InputError, Problem, did_you_mean
 LISTED = 10
 #: The largest count that a field may hold: far above any prompt, far below what tables and their sums can carry.
 MOST = 10**9
+#: The largest number of an agent in its session: the keys of contexts keep it in 16 bits.
+MOST_AGENT = 2**16 - 1
 #: The longest time that a field may hold: a hundred years. What is longer is a mistake of units, or no time at all.
 MOST_S = 100 * 365.25 * 86_400
 
@@ -74,7 +76,7 @@ class BadRows:
         if not rows and not self._problems:
             self.add(1, 1, "", "the trace is empty")
         if self._more:
-            self._problems.append(Problem(str(self.file), line, 1, "", f"and {self._more:,} more bad rows"))
+            self._problems.append(Problem(str(self.file), line, 1, "", f"and {self._more:,} more problems"))
         if self._problems:
             raise InputError(self._problems)
 
