@@ -182,7 +182,7 @@ def _tasks(summary: dict[str, Any]) -> list[Table]:
         ("Sessions in flight, mean", _count(in_flight["mean"])),
         ("Sessions in flight, most", _count(in_flight["max"])),
         ("Calls dropped by joins", f"{found['calls_dropped']:,}"),
-        ("Output tokens nobody read", f"{found['tokens_unread']:,}"),
+        ("Output tokens of those who had left", f"{found['tokens_unread']:,}"),
     ]
     if (tools := found.get("tools")) is not None:
         more += [

@@ -67,7 +67,7 @@ class _Tasks:
         """Median and 90th percentile of how long tasks take, those included that the horizon finds under way: the time by which
         so many are completed (Kaplan and Meier, 1958; those that end otherwise count up to then). None where it lies beyond
         what the run saw."""
-        span_s, done = (self.end_s - self.start_s)[mask], self.completed[mask]
+        span_s, done = np.where(self.completed, self.completion_s, self.end_s - self.start_s)[mask], self.completed[mask]
         order = np.lexsort((~done, span_s))
         left = len(span_s) - np.arange(len(span_s))
         still = np.cumprod(np.where(done[order], 1.0 - 1.0 / left, 1.0))
