@@ -97,8 +97,9 @@ class Dispatcher:
 
         Each of the site's instances that a router may choose must hold it at its longest.
         """
-        if not all(worker.can_hold(request) for worker in self._smallest):
-            return "memory"
+        for worker in self._smallest:
+            if not worker.can_hold(request):
+                return "memory"
         if self._admission is None:
             return None
         return self._admission.refusal(request, first, self._clock.now_s, self._shortest_wait_s)

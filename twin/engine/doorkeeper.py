@@ -25,7 +25,7 @@ def queue_spec(scenario: Scenario) -> QueueSpec:
 
 def admission(scenario: Scenario, catalog: Catalog) -> Admission | None:
     """The limits of the factory, shared by its sites; None without any. One simulated call stands for `represent` real ones, so
-    rates, buckets and calls in flight (whole ones, at least one) are that many times smaller; a wait is the same."""
+    rates, buckets and calls in flight (whole ones) are that many times smaller; a wait is the same."""
     given, represent = scenario.serving.admission, scenario.represent
     if not given.limits_load and given.context == "serve":
         return None
@@ -45,5 +45,5 @@ def _limits(given: LimitsGiven, represent: int) -> Limits:
         wait_s=inf if given.wait is None else given.wait,
         tokens_per_s=inf if rate is None else rate / 60 / represent,
         burst_tokens=inf if rate is None else (rate if burst is None else burst) / represent,
-        in_flight=inf if given.in_flight is None else max(1, given.in_flight // represent),
+        in_flight=inf if given.in_flight is None else given.in_flight // represent,
     )

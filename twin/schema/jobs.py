@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, model_serializer, model_validator
 
 from twin.schema.base import Count, FieldError, Model, Name
-from twin.schema.quantities import NonNegativeTime, Number, PositiveFraction, PositiveTime, quantity_text
+from twin.schema.quantities import NonNegativeTime, Number, PositiveFraction, PositiveTime, quantity_text, share_or_power
 from twin.schema.serving import Parallelism, RackNames
 from twin.units import UnitError, parse_quantity
 
@@ -16,17 +16,7 @@ ALL_JOBS = "jobs"
 
 
 def _level(value: object) -> object:
-    if isinstance(value, dict | PowerLevel):
-        return value
-    try:
-        return {"tdp_frac": parse_quantity(value, "fraction")}
-    except UnitError as error:
-        if isinstance(value, str) and value.rstrip().endswith(("%", "percent")):
-            raise ValueError(str(error)) from None
-    try:
-        return {"power_w": parse_quantity(value, "power")}
-    except UnitError as error:
-        raise ValueError(f"{error}; or a share of the TDP such as '85 %'") from None
+    return share_or_power(value, "tdp_frac", "a share of the TDP such as '85 %'")
 
 
 class PowerLevel(Model):

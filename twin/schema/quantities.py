@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, Strict
+from pydantic import BaseModel, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, Strict
 from pydantic_core import CoreSchema, core_schema
 
 from twin.units import SI_UNIT, UNITS, UnitError, parse_quantity
@@ -40,6 +40,22 @@ class Quantity:
         spoken = self.dimension.replace("_", " ")
         types = ["string", "number"] if self.dimension == "fraction" else "string"
         return {"type": types, "description": f"A {spoken} with its unit ({units}, ...)"}
+
+
+def share_or_power(value: object, share: str, example: str) -> object:
+    """What a file says of a level, "80 %" or "800 kW", as a mapping with `share` or `power_w`, which is left as it is if that is
+    what stands there. Raises ValueError in words for the writer of the file, with an `example` of a share."""
+    if isinstance(value, dict | BaseModel):
+        return value
+    try:
+        return {share: parse_quantity(value, "fraction")}
+    except UnitError as error:
+        if isinstance(value, str) and value.rstrip().endswith(("%", "percent")):
+            raise ValueError(str(error)) from None
+    try:
+        return {"power_w": parse_quantity(value, "power")}
+    except UnitError as error:
+        raise ValueError(f"{error}; or {example}") from None
 
 
 def quantity_text(value: float, dimension: str) -> str | float:

@@ -18,12 +18,12 @@ from twin.schema.quantities import (
     PositiveTime,
     UnitFraction,
     quantity_text,
+    share_or_power,
 )
 from twin.schema.serving import Serving
 from twin.schema.tools import Tools
 from twin.schema.topology import Topology
 from twin.schema.workload import Tier, Workload
-from twin.units import UnitError, parse_quantity
 
 PolicyName = Annotated[str, PluginName("twin.policies", "policy", ("none", "uniform_cap", "ladder"))]
 
@@ -48,17 +48,7 @@ class Control(Model):
 
 
 def _target(value: object) -> object:
-    if isinstance(value, dict | TargetLevel):
-        return value
-    try:
-        return {"contract_frac": parse_quantity(value, "fraction")}
-    except UnitError as error:
-        if isinstance(value, str) and value.rstrip().endswith(("%", "percent")):
-            raise ValueError(str(error)) from None
-    try:
-        return {"power_w": parse_quantity(value, "power")}
-    except UnitError as error:
-        raise ValueError(f"{error}; or a share of the contract such as '80 %'") from None
+    return share_or_power(value, "contract_frac", "a share of the contract such as '80 %'")
 
 
 class TargetLevel(Model):

@@ -141,9 +141,23 @@ class PrefixTree:
         node, depth = pin._node, pin._depth
         if node is None:
             raise SimulationError(f"a released pin of {pin.tokens} tokens can't grow to {path}: pin the path again")
-        new = offset = 0
         if depth:
             self._check_own(node, pin, path)
+        deepest, offset, new = self._lengthen(node, depth, path)
+        held = pin.tokens - node.start
+        if deepest is not node or offset != held:
+            # The new hold is below or longer, so that the old one's end frees nothing.
+            self._hold(deepest, offset)
+            self._release(node, held)
+            pin._node, pin._depth = deepest, len(path)
+            pin.tokens = deepest.start + offset
+        return new
+
+    def _lengthen(self, node: _Node, depth: int, path: ContextPath) -> tuple[_Node, int, int]:
+        """Add what is missing of `path` behind `node`, which holds its segment `depth`: the node where it ends, its tokens of that
+        segment, and the tokens that were added."""
+        new = offset = 0
+        if depth:
             offset = path[depth - 1][1]
             if node.tokens < offset:
                 new = offset - node.tokens
@@ -166,14 +180,7 @@ class PrefixTree:
             deepest, offset = child, length
         self.total_tokens += new
         self.inserted_tokens += new
-        held = pin.tokens - node.start
-        if deepest is not node or offset != held:
-            # The new hold is below or longer, so that the old one's end frees nothing.
-            self._hold(deepest, offset)
-            self._release(node, held)
-            pin._node, pin._depth = deepest, len(path)
-            pin.tokens = deepest.start + offset
-        return new
+        return deepest, offset, new
 
     def unpin(self, pin: Pin) -> None:
         """Release a pin: its content may be evicted from now on, as the most recently used."""
@@ -181,8 +188,12 @@ class PrefixTree:
         if node is None:
             raise SimulationError(f"a pin of {pin.tokens} tokens was released twice")
         pin._node = None
-        self._serial += 1
         self._release(node, pin.tokens - node.start)
+        self._use(node)
+
+    def _use(self, node: _Node) -> None:
+        """What lies up to a node is the most recently used."""
+        self._serial += 1
         while node is not self._root:
             node.last_use = self._serial
             if not node.idle:
@@ -241,9 +252,9 @@ class PrefixTree:
 
     def insert(self, path: ContextPath) -> int:
         """Hold `path` as the most recently used content; the tokens that were not held before."""
-        pin = self.pin(path)
-        new = self.grow(pin, path)
-        self.unpin(pin)
+        node, depth, _ = self._find(path)
+        node, _, new = self._lengthen(node, depth, path)
+        self._use(node)
         return new
 
     def shrink_to(self, tokens: int, evicted: Evicted | None = None) -> None:

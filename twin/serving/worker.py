@@ -253,7 +253,7 @@ class Worker(Instance):
             request.lower_tokens = found - hit
             request.storage_tokens = deep
             request.prefill_worker = self.name
-            again = memory.usable(request, request.known_tokens) - found
+            again = memory.usable(request, request.known_tokens) - found if request.path else 0
         else:
             again = context - 1 - found
         if again > 0:
