@@ -154,8 +154,8 @@ class PrefixTree:
         return new
 
     def _lengthen(self, node: _Node, depth: int, path: ContextPath) -> tuple[_Node, int, int]:
-        """Add what is missing of `path` behind `node`, which holds its segment `depth`: the node where it ends, its tokens of that
-        segment, and the tokens that were added."""
+        """Add what is missing of `path` behind `node`, which holds its segment `depth`: the node where it ends, its tokens of
+        that segment, and the tokens that were added."""
         new = offset = 0
         if depth:
             offset = path[depth - 1][1]
