@@ -37,12 +37,17 @@ def _place(site: Site, *pools: Pool) -> dict[str, list[Place]]:
 def test_the_emptiest_domain_first_and_the_first_of_equals() -> None:
     # Two racks of one domain of 72 each: halves go left, right, left, right.
     found = _place(_site(a=("gb200_nvl72", 2)), _pool("p", 36, 4))["p"]
-    assert found == [Place(0, 0, ((0, 36),)), Place(1, 18, ((1, 36),)), Place(0, 9, ((0, 36),)), Place(1, 27, ((1, 36),))]
+    assert found == [
+        Place(0, 0, ((0, 0, 36),)),
+        Place(1, 18, ((1, 0, 36),)),
+        Place(0, 9, ((0, 36, 36),)),
+        Place(1, 27, ((1, 36, 36),)),
+    ]
 
 
 def test_large_instances_go_first_whatever_the_order_of_pools() -> None:
     places = _place(_site(a=("gb200_nvl72", 2)), _pool("small", 8, 9), _pool("large", 72, 1))
-    assert places["large"] == [Place(0, 0, ((0, 72),))]
+    assert places["large"] == [Place(0, 0, ((0, 0, 72),))]
     assert {at.domain for at in places["small"]} == {1}
 
 
@@ -52,20 +57,21 @@ def test_domains_within_a_rack() -> None:
     assert [at.domain for at in found] == list(range(8))
     assert [at.node for at in found] == list(range(8))
     assert [at.racks for at in found] == [((0, 8),)] * 4 + [((1, 8),)] * 4
+    assert [at.slots for at in found] == [((rack, first, 8),) for rack in (0, 1) for first in (0, 8, 16, 24)]
 
 
 def test_racks_are_numbered_over_the_site() -> None:
     site = _site(a=("gb200_nvl72", 1), b=("gb200_nvl72", 2))
     places = _place(site, _pool("p", 72, 2, "b"), _pool("q", 72, 1, "a"))
     assert [at.racks for at in places["p"]] == [((1, 72),), ((2, 72),)]
-    assert places["q"] == [Place(0, 0, ((0, 72),))]
+    assert places["q"] == [Place(0, 0, ((0, 0, 72),))]
 
 
 def test_an_instance_larger_than_a_domain_fills_whole_ones() -> None:
     found = _place(_site(a=("hgx_h100", 2)), _pool("p", 16, 4))["p"]
     assert [at.racks for at in found] == [((0, 16),), ((0, 16),), ((1, 16),), ((1, 16),)]
     across = _place(_site(a=("gb200_nvl72", 2)), _pool("p", 144, 1))["p"]
-    assert across == [Place(0, 0, ((0, 72), (1, 72)))]
+    assert across == [Place(0, 0, ((0, 0, 72), (1, 0, 72)))]
 
 
 def test_no_room_is_said_with_pool_and_racks() -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from math import inf
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from twin.engine.clock import Clock
 from twin.engine.session_paths import own_keys
@@ -17,8 +18,19 @@ from twin.fabric import Network
 from twin.serving import FINISHED, PREFILLED, Admission, ContextPath, Homes, Request, Router, Worker, least_loaded
 
 
+class _Travel(NamedTuple):
+    """A request's KV on its way between two stations."""
+
+    request: Request
+    source: Station
+    target: Station
+
+
 class Dispatcher:
-    """Routes requests over the stations of one site and holds back the tiers that a policy has put on hold."""
+    """Routes requests over the stations of one site and holds back the tiers that a policy has put on hold.
+
+    Instances may fail at any time. What they held goes on elsewhere, and waits outside while no instance of its role is up.
+    """
 
     def __init__(
         self,
@@ -48,7 +60,13 @@ class Dispatcher:
         self._homes = Homes()
         self._gates: dict[str, deque[Request]] = {}
         self._releasing: dict[int, Request] = {}
-        self._travelling: dict[int, Request] = {}
+        self._travelling: dict[int, _Travel] = {}
+        self._down: dict[Worker, Station] = {}
+        #: Requests that no instance is up for: to compute their prompts, and to decode what is prefilled.
+        self._outside: dict[int, Request] = {}
+        self._prefilled: dict[int, Request] = {}
+        #: Times that a failure moved a request.
+        self.failovers = 0
 
     def add(self, station: Station) -> None:
         """Put a station into service, before the run."""
@@ -73,29 +91,96 @@ class Dispatcher:
         self._let_go(station)
 
     def rejoin(self, station: Station) -> None:
-        """Put a station that was withdrawn into service again, in the role that it has now; it gets its share of what waits."""
+        """Put a station that was withdrawn, or was down, into service again, in the role that it has now; it gets its share of
+        what waits."""
+        self._down.pop(station.worker, None)
         candidates = self._candidates(station.worker)
         candidates.append(station.worker)
         self._find_smallest()
         self._place_again(candidates)
+        if self._outside or self._prefilled:
+            stranded = [*self._outside.values(), *self._prefilled.values()]
+            self._outside, self._prefilled = {}, {}
+            self._place(stranded)
+
+    def fail(self, stations: Sequence[Station]) -> None:
+        """Stations lose their hardware at once. What they held, and what was on its way to or from them, goes on elsewhere.
+
+        Tokens that were sent stay sent. KV that still lies with another instance is fetched from there; what has lost its KV has
+        its prompt, and what it was sent, computed again.
+        """
+        now_s = self._clock.environment.now
+        for station in stations:
+            station.touched()
+        for station in stations:
+            worker = station.worker
+            if worker in (candidates := self._candidates(worker)):
+                candidates.remove(worker)
+            self._leaving.pop(worker, None)
+            self._down[worker] = station
+            self._homes.forget_all_of(worker)
+        self._find_smallest()
+        moved = [request for station in stations for request in station.fail(now_s)]
+        touched = self._call_back(moved, now_s)
+        for request in moved:
+            request.failovers += 1
+        self.failovers += len(moved)
+        self._place(moved)
+        for station in touched:
+            station.touched()
+
+    def _call_back(self, moved: list[Request], now_s: float) -> list[Station]:
+        """Add to `moved` what has lost the instance that its KV lay with, or was on its way to; the stations that this frees room on."""
+        down, touched = self._down, []
+        for travel in list(self._travelling.values()):
+            request, source, target = travel
+            if source.worker in down or target.worker in down:
+                del self._travelling[request.request_id]
+                if target.worker not in down:
+                    target.worker.cancel(request, now_s)
+                    touched.append(target)
+                moved.append(request)
+        for worker, station in self._stations.items():
+            lost = {r for r in worker.queue.waiting if self._has_lost_kv(r)} if worker.role == "decode" else None
+            if lost:
+                moved += sorted(lost, key=attrgetter("request_id"))
+                worker.drop(lost, now_s)
+                touched.append(station)
+        for request in list(self._prefilled.values()):
+            if self._has_lost_kv(request):
+                moved.append(self._prefilled.pop(request.request_id))
+        for request in moved:
+            if self._has_lost_kv(request):
+                request.lose_kv()
+        return touched
+
+    def _has_lost_kv(self, request: Request) -> bool:
+        """Whether a request waits for KV from an instance that is down."""
+        if not request.kv_elsewhere or request.swapped_tokens:
+            return False
+        assert request.prefill_worker is not None
+        return self._by_name[request.prefill_worker].worker in self._down
 
     def _candidates(self, worker: Worker) -> list[Worker]:
         return self._decoders if worker.role == "decode" else self._entry
 
     def _place_again(self, workers: Sequence[Worker]) -> None:
         """Choose anew for what only waits, in order of arrival."""
-        waiting = [request for worker in workers for request in worker.take_back()]
-        for request in sorted(waiting, key=attrgetter("request_id")):
+        self._place([request for worker in workers for request in worker.take_back()])
+
+    def _place(self, requests: Iterable[Request]) -> None:
+        for request in sorted(requests, key=attrgetter("request_id")):
             (self._to_decode if request.kv_elsewhere else self._enter)(request)
 
     def _find_smallest(self) -> None:
-        held = [pool for pool in (self._entry, self._decoders) if pool]
-        self._smallest = [min(pool, key=lambda w: w.spec.kv_capacity_tokens) for pool in held]
+        decoders = [*self._decoders, *(worker for worker in self._down if worker.role == "decode")]
+        entry = [*self._entry, *(worker for worker in self._down if worker.role != "decode")]
+        self._smallest = [min(pool, key=lambda w: w.spec.kv_capacity_tokens) for pool in (entry, decoders) if pool]
 
     def refusal(self, request: Request, first: bool) -> str | None:
         """Why a call is refused (one of `twin.recording.REFUSALS`), None if it may come in; `first`: it begins its session.
 
-        Each of the site's instances that a router may choose must hold it at its longest.
+        Each of the site's instances that a router may choose, now or once it is repaired, must hold it at its longest.
         """
         for worker in self._smallest:
             if not worker.can_hold(request):
@@ -106,7 +191,7 @@ class Dispatcher:
 
     def _shortest_wait_s(self) -> float:
         now_s = self._clock.now_s
-        return min(worker.wait_s(now_s) for worker in self._entry)
+        return min((worker.wait_s(now_s) for worker in self._entry), default=inf)
 
     def accept(self, request: Request) -> None:
         """Take a call in for good: it will be finished, or still here at the horizon."""
@@ -122,6 +207,8 @@ class Dispatcher:
 
     def warm(self, path: ContextPath) -> None:
         """Place a context that was made before the run began where memory has most room; too large a one is nowhere."""
+        if not self._entry:
+            return
         memory = min((worker.memory for worker in self._entry), key=lambda m: m.kept_tokens + m.pinned_tokens)
         if sum(tokens for _, tokens in path) < memory.capacity_tokens:
             memory.warm(path)
@@ -151,7 +238,8 @@ class Dispatcher:
     def in_flight(self) -> list[tuple[Request, Worker | None]]:
         """Everything accepted and not finished, by number, with the instance that holds it (None: at the door or on the way)."""
         outside = [request for gate in self._gates.values() for request in gate]
-        outside += [*self._releasing.values(), *self._travelling.values()]
+        outside += [*self._releasing.values(), *(travel.request for travel in self._travelling.values())]
+        outside += [*self._outside.values(), *self._prefilled.values()]
         found: list[tuple[Request, Worker | None]] = [(request, None) for request in outside]
         found += [(request, worker) for worker in self._stations for request in worker.held()]
         return sorted(found, key=lambda entry: entry[0].request_id)
@@ -162,15 +250,29 @@ class Dispatcher:
 
     def _enter(self, request: Request) -> None:
         entry = self._entry
+        if request.failovers:
+            entry = self._able(request)
+        if not entry:
+            self._outside[request.request_id] = request
+            return
         path = request.path
         home = None
         if path:
-            home, request.known_tokens = self._homes.find(path)
+            home, known_tokens = self._homes.find(path)
+            if not request.failovers:
+                request.known_tokens = known_tokens
         worker = entry[0] if len(entry) == 1 else self._router(request, entry, home)
         if path:
             self._homes.put(path, worker)
         worker.submit(request, self._clock.environment.now)
         self._stations[worker].touched()
+
+    def _able(self, request: Request) -> list[Worker]:
+        """The instances up now that can compute the prompt of a request again, with what it was sent: where that has become too
+        long for all that compute prompts, decode instances do it, which have room for the whole context."""
+        tokens = request.prompt_tokens
+        able = [w for w in self._stations if w.role != "decode" and w.memory.longest_tokens >= tokens]
+        return [worker for worker in self._entry if worker in able] if able else self._decoders
 
     def take_output(self, station: Station) -> None:
         """Act on what a worker has put out."""
@@ -195,7 +297,7 @@ class Dispatcher:
         assert self._turns is not None
         assert request.prefill_worker is not None
         worker = self._by_name[request.prefill_worker].worker
-        if worker not in self._leaving:
+        if worker not in self._leaving and worker not in self._down:
             self._turns.ended(request, worker, self._clock.environment.now)
 
     def _let_go(self, station: Station) -> None:
@@ -207,10 +309,13 @@ class Dispatcher:
     def _to_decode(self, request: Request) -> None:
         """Ask the decode instance with the least work for room; the KV stays where it is until there is some."""
         decoders = self._decoders
-        if not decoders:
-            raise SimulationError(f"request {request.request_id} was prefilled and there is no decode pool")
-        worker = least_loaded(request, decoders, None)
         request.kv_elsewhere = True
+        if not decoders:
+            if not any(worker.role == "decode" for worker in self._stations):
+                raise SimulationError(f"request {request.request_id} was prefilled and there is no decode pool")
+            self._prefilled[request.request_id] = request
+            return
+        worker = least_loaded(request, decoders, None)
         request.decode_worker = worker.name
         worker.submit(request, self._clock.environment.now)
         self._stations[worker].touched()
@@ -221,10 +326,13 @@ class Dispatcher:
         source = self._by_name[request.prefill_worker]
         size_bytes = request.context_tokens * self._kv_bytes_per_token
         handoff = self._network.handoff(self._clock.environment.now, source.endpoint, target.endpoint, size_bytes)
-        self._travelling[request.request_id] = request
-        self._clock.at(handoff.finish_s, partial(self._arrived, request, source, target))
+        travel = self._travelling[request.request_id] = _Travel(request, source, target)
+        self._clock.at(handoff.finish_s, partial(self._arrived, travel))
 
-    def _arrived(self, request: Request, source: Station, target: Station, _: Any) -> None:
+    def _arrived(self, travel: _Travel, _: Any) -> None:
+        request, source, target = travel
+        if self._travelling.get(request.request_id) is not travel:
+            return  # one of its ends has failed
         del self._travelling[request.request_id]
         now_s = self._clock.environment.now
         source.worker.release(request, now_s)

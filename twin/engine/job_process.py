@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import inf
@@ -15,7 +16,7 @@ from twin.control import JobState
 from twin.engine.clock import Clock
 from twin.engine.job_rows import job_row
 from twin.engine.records import SiteRecorder
-from twin.serving import DONE, PAUSED, SAVED, STOPPED, Job, JobProgress, JobQueue
+from twin.serving import DONE, FAILED, PAUSED, SAVED, STOPPED, Job, JobProgress, JobQueue
 
 if TYPE_CHECKING:
     from twin.recording import TableWriter
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 #: Events that a job's own reports make.
-_KINDS = {PAUSED: "job_paused", STOPPED: "job_stopped", DONE: "job_done"}
+_KINDS = {PAUSED: "job_paused", STOPPED: "job_stopped", FAILED: "job_failed", DONE: "job_done"}
 _NOTHING = JobProgress(0.0, 0.0)
 
 
@@ -142,6 +143,15 @@ class JobProcess:
                 job.set_power(now_s, thermal_limit=limit)
                 self._touched(job)
 
+    def set_live(self, live: Mapping[int, Sequence[bool]]) -> None:
+        """Which GPUs of racks work from now on. Jobs on others stop where they are, and begin again when there are enough."""
+        hit = [name for rack, works in live.items() for name in self.queue.floor.set_live(rack, works)]
+        for job in self.queue.jobs:
+            if job.spec.name in hit:
+                job.fail(self._clock.now_s)
+                self._touched(job)
+        self._fill(self._clock.now_s)
+
     def loads(self, now_s: float) -> JobLoads:
         """What jobs did to the racks since this was last asked."""
         for job in self.queue.jobs:
@@ -200,7 +210,7 @@ class JobProcess:
         if self.queue.floor.racks(job.spec.name):
             self._book(job, now_s)
             self.queue.floor.give_back(job.spec.name)
-        self._record(now_s, _KINDS[what], job, {"steps_lost": steps} if what == STOPPED else {"steps": job.steps_kept})
+        self._record(now_s, _KINDS[what], job, {"steps_lost": steps} if what in (STOPPED, FAILED) else {"steps": job.steps_kept})
         self._fill(now_s)
 
     def _look_again(self, job: Job, now_s: float) -> None:

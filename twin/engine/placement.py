@@ -13,11 +13,20 @@ from twin.serving import SpareDomain
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """GPUs of one real instance: the scale-up domain and node it begins on, and (rack index of the site, GPUs) pairs."""
+    """GPUs of one real instance: the scale-up domain and node it begins on, and (rack index of the site, first GPU of it, GPUs)
+    by domain."""
 
     domain: int
     node: int
-    racks: tuple[tuple[int, int], ...]
+    slots: tuple[tuple[int, int, int], ...]
+
+    @property
+    def racks(self) -> tuple[tuple[int, int], ...]:
+        """(Rack index, GPUs)."""
+        on_racks: dict[int, int] = {}
+        for rack, _, gpus in self.slots:
+            on_racks[rack] = on_racks.get(rack, 0) + gpus
+        return tuple(on_racks.items())
 
 
 @dataclass(slots=True)
@@ -27,6 +36,7 @@ class _Domain:
     group: str
     gpus: int
     first_node: int
+    first_gpu: int
     used: int = 0
 
 
@@ -42,7 +52,7 @@ def place(site: Site, pools: list[Pool], catalog: Catalog) -> dict[str, list[Pla
 def spare_domains(site: Site, pools: list[Pool], catalog: Catalog) -> list[SpareDomain]:
     """The scale-up domains of the site, in the order of its racks, with the GPUs that `place` leaves in each."""
     domains = _filled(site, pools, catalog)[1]
-    return [SpareDomain(domain.rack, domain.group, domain.gpus, domain.gpus - domain.used) for domain in domains]
+    return [SpareDomain(d.rack, d.group, d.gpus, d.gpus - d.used, d.first_gpu + d.used) for d in domains]
 
 
 def _filled(site: Site, pools: list[Pool], catalog: Catalog) -> tuple[dict[str, list[Place]], list[_Domain]]:
@@ -56,7 +66,8 @@ def _filled(site: Site, pools: list[Pool], catalog: Catalog) -> tuple[dict[str, 
         for _ in range(group.count):
             for first_gpu in range(0, gpus, size):
                 gpus_per_node[number] = gpus // nodes
-                domains[group.name].append(_Domain(number, rack_index, group.name, size, node + first_gpu * nodes // gpus))
+                at_node = node + first_gpu * nodes // gpus
+                domains[group.name].append(_Domain(number, rack_index, group.name, size, at_node, first_gpu))
                 number += 1
             rack_index += 1
             node += nodes
@@ -66,11 +77,9 @@ def _filled(site: Site, pools: list[Pool], catalog: Catalog) -> tuple[dict[str, 
         for _ in range(pool.instances):
             taken = _take(candidates, pool)
             first, gpus = taken[0]
-            on_racks: dict[int, int] = {}
-            for domain, count in taken:
-                on_racks[domain.rack] = on_racks.get(domain.rack, 0) + count
             at_node = first.first_node + (first.used - gpus) // gpus_per_node[first.number]
-            places[pool.name].append(Place(first.number, at_node, tuple(on_racks.items())))
+            slots = tuple((domain.rack, domain.first_gpu + domain.used - count, count) for domain, count in taken)
+            places[pool.name].append(Place(first.number, at_node, slots))
     return places, [domain for of_group in domains.values() for domain in of_group]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from twin.engine.clock import Clock
@@ -37,6 +38,7 @@ class PlannerProcess:
         self._target = self._prefill
         self._busy_s: dict[Worker, float] = {}
         self._looks = 0
+        self._moves_begun = 0
         self.moves = 0
 
     def begin(self) -> None:
@@ -46,13 +48,22 @@ class PlannerProcess:
 
     def _look(self, event: Any) -> None:
         now_s: float = event.value
-        move = self._planner.look(self._seen(now_s))
-        if move is not None:
-            self._start(move, now_s)
+        if self._serving(self._prefill) and self._serving(self._decode):
+            move = self._planner.look(self._seen(now_s))
+            if move is not None:
+                self._start(move, now_s)
         self.begin()
+
+    def call_off(self, station: Station) -> None:
+        """An instance is down: if it is the one on its way, it stays in its pool."""
+        if station is self._on_the_way:
+            self._on_the_way = None
+            self._moves_begun += 1
+            self._record(self._clock.now_s, "planner_called_off", station, {"pool": station.pool})
 
     def _seen(self, now_s: float) -> Split:
         """Both pools as they are now, without an instance that is on its way."""
+        # An instance that is down has no share in either load.
         before, self._busy_s = self._busy_s, {s.worker: s.worker.progress(now_s).busy_s for s in self._site.stations}
         reading = self._serving(self._prefill)
         busy_s = sum(self._busy_s[worker] - before.get(worker, 0.0) for worker in reading)
@@ -63,12 +74,14 @@ class PlannerProcess:
         )
 
     def _serving(self, pool: PoolRuntime) -> list[Worker]:
-        return [station.worker for station in pool.stations if station is not self._on_the_way]
+        return [station.worker for station in pool.stations if station.up and station is not self._on_the_way]
 
     def _start(self, move: Move, now_s: float) -> None:
         """Take the instance that is soonest empty, as far as can be known, out of service."""
-        station = min(self._pools[move.source].stations, key=lambda s: len(s.worker.held()) + s.worker.exported)
+        up = [station for station in self._pools[move.source].stations if station.up]
+        station = min(up, key=lambda s: len(s.worker.held()) + s.worker.exported)
         self._on_the_way = station
+        self._moves_begun += 1
         self._record(now_s, "planner_drain", station, {"from": move.source, "to": move.target, "reason": move.reason})
         self._target = self._pools[move.target]
         self._site.dispatcher.withdraw(station, self._restart)
@@ -76,9 +89,11 @@ class PlannerProcess:
     def _restart(self, station: Station) -> None:
         now_s = self._clock.now_s
         self._record(now_s, "planner_restart", station, {"restart_s": self._settings.restart})
-        self._clock.at(now_s + self._settings.restart, self._join)
+        self._clock.at(now_s + self._settings.restart, partial(self._join, self._moves_begun))
 
-    def _join(self, event: Any) -> None:
+    def _join(self, move: int, event: Any) -> None:
+        if move != self._moves_begun:
+            return  # called off
         now_s: float = event.value
         station, target = self._on_the_way, self._target
         assert station is not None
@@ -88,6 +103,7 @@ class PlannerProcess:
         worker.become(replace(peer.worker.spec, name=worker.name), None if tier is None else tier.anew(), now_s)
         worker.set_power(now_s, clock_lock=power.clock_lock, cap_w=power.cap_w)
         self._site.network.lay_out_as(station.endpoint, peer.endpoint)
+        self._site.outages.joined(station)
         self._site.dispatcher.rejoin(station)
         self._on_the_way = None
         self.moves += 1

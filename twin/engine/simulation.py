@@ -16,6 +16,7 @@ from twin.engine.control_process import ControlProcess
 from twin.engine.doorkeeper import admission
 from twin.engine.entrance import Entrance
 from twin.engine.job_process import JobProcess
+from twin.engine.outage_builder import build_outages
 from twin.engine.planner_process import PlannerProcess
 from twin.engine.plant_process import PlantProcess, StepTime, step_times
 from twin.engine.records import SiteRecorder
@@ -26,6 +27,7 @@ from twin.engine.workload_source import sessions
 from twin.recording import RunDirectory
 from twin.schema import catalog_with
 from twin.schema.scenario import Scenario
+from twin.schema.topology import Site
 from twin.units import format_si
 
 #: Called as the run goes with the simulated time and the requests finished.
@@ -43,18 +45,19 @@ class Simulation:
         self._catalog = catalog_with(scenario.catalog)
         self._admission = admission(scenario, self._catalog)
         self._sites = [
-            self._site(build_site(scenario, s, self._catalog, self._clock, self._ids, output, self._admission), output)
+            self._site(s, build_site(scenario, s, self._catalog, self._clock, self._ids, output, self._admission), output)
             for s in scenario.topology.sites
         ]
         self._entrance = Entrance(scenario, self._clock, [site.runtime for site in self._sites], sessions(scenario))
 
-    def _site(self, runtime: SiteRuntime, output: RunDirectory) -> SiteRun:
+    def _site(self, place: Site, runtime: SiteRuntime, output: RunDirectory) -> SiteRun:
         scenario, control = self._scenario, self._scenario.control
         recorder = SiteRecorder(runtime.name, output, runtime.feed.contract_w)
         horizon_s = scenario.horizon
         if runtime.queue is not None:
             racks = len(runtime.loads.gpus)
             runtime.jobs = JobProcess(self._clock, runtime.queue, runtime.name, racks, recorder, output.writer("jobs"))
+        runtime.outages = build_outages(scenario, place, self._catalog, self._clock, runtime, recorder)
         times = step_times(
             horizon_s,
             scenario.records.interval,
@@ -68,6 +71,7 @@ class Simulation:
         if scenario.serving.planner is not None:
             tpot_s = min((tier.objectives.tpot for tier in scenario.tiers if tier.objectives.tpot is not None), default=None)
             planner = PlannerProcess(self._clock, runtime, recorder, scenario.serving.planner, tpot_s)
+            runtime.outages.on_down = planner.call_off
         tasks = TaskRecorder(runtime.name, runtime.runner, output.writer("tasks"), scenario.represent)
         site = SiteRun(runtime, recorder, plant, acting, tasks, planner)
         plant.after_step = lambda due: self._after_step(site, due)

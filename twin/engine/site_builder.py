@@ -67,14 +67,17 @@ def build_site(
         of_pool: list[Station] = []
         for number in range(simulated):
             racks: dict[int, int] = {}
+            slots: list[tuple[int, int, int]] = []
             # One instance stands for every `simulated`-th real one, so it is spread over the racks as they are.
             for real in places[pool.name][number::simulated]:
+                slots += real.slots
                 for rack, gpus in real.racks:
                     racks[rack] = racks.get(rack, 0) + gpus
             # Decode instances get their contexts over the fabric each time: what could be kept is on the prefill side.
             host = None if pool.role == "decode" and not swap else _host(scenario, pool.parallelism.gpus, token_bytes, storage)
             worker = Worker(worker_spec(f"{pool.name}-{number}", scenario, pool, site, catalog), host)
-            station = Station(worker, pool.name, tuple(racks.items()), len(stations), clock, dispatcher.take_output)
+            where = tuple(racks.items())
+            station = Station(worker, pool.name, where, len(stations), clock, dispatcher.take_output, tuple(slots))
             dispatcher.add(station)
             of_pool.append(station)
             stations.append(station)

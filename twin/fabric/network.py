@@ -89,7 +89,10 @@ class _Port:
         "block",
         "domain",
         "down_s",
+        "full_out_rate",
+        "full_up_rate",
         "in_s",
+        "lanes_frac",
         "lanes_out_rate",
         "lanes_up_rate",
         "leaf_node",
@@ -103,21 +106,24 @@ class _Port:
         self.domain = endpoint.domain
         self.leaf_node = endpoint.node
         self.block = block
-        self.scale_up_rate = endpoint.gpus * spec.scale_up_bytes_per_s * spec.scale_up_efficiency_frac
-        self.scale_out_rate = endpoint.gpus * spec.scale_out_bytes_per_s * spec.scale_out_efficiency_frac
-        lanes_frac = 1.0 if endpoint.lanes is None else endpoint.lanes / endpoint.gpus
-        self.lanes_up_rate = lanes_frac * self.scale_up_rate
-        self.lanes_out_rate = lanes_frac * self.scale_out_rate
+        self.full_up_rate = endpoint.gpus * spec.scale_up_bytes_per_s * spec.scale_up_efficiency_frac
+        self.full_out_rate = endpoint.gpus * spec.scale_out_bytes_per_s * spec.scale_out_efficiency_frac
+        self.lanes_frac = 1.0 if endpoint.lanes is None else endpoint.lanes / endpoint.gpus
+        self.set_rates(self.full_up_rate, self.full_out_rate)
         self.up_s = self.down_s = self.out_s = self.in_s = -math.inf
+
+    def set_rates(self, up_rate: float, out_rate: float) -> None:
+        self.scale_up_rate, self.scale_out_rate = up_rate, out_rate
+        self.lanes_up_rate, self.lanes_out_rate = self.lanes_frac * up_rate, self.lanes_frac * out_rate
 
 
 class _Block:
     """Up-links of the leaves that serve a block of nodes."""
 
-    __slots__ = ("in_s", "out_s", "rate")
+    __slots__ = ("full_rate", "in_s", "out_s", "rate")
 
     def __init__(self, rate: float):
-        self.rate = rate
+        self.rate = self.full_rate = rate
         self.out_s = self.in_s = -math.inf
 
 
@@ -132,7 +138,7 @@ class Network:
                 raise InputError(f"network: {endpoint.name} has {endpoint.gpus} GPUs on node {endpoint.node} of {plan.nodes}")
         self.plan = plan
         self.endpoints = tuple(endpoints)
-        block_of = [_block(plan, endpoint.node) for endpoint in endpoints]
+        block_of = [plan.block_of(plan.leaf_of(endpoint.node, 0)) for endpoint in endpoints]
         self._ports = [_Port(endpoint, spec, block) for endpoint, block in zip(endpoints, block_of, strict=True)]
         self._blocks = {block: _Block(_block_rate(plan, spec)) for block in sorted(set(block_of))}
         self._scale_up_latency_s = spec.scale_up_latency_s
@@ -151,7 +157,18 @@ class Network:
     def lay_out_as(self, number: int, other: int) -> None:
         """Endpoint `number` spreads a sequence's KV over its GPUs from now on as endpoint `other`, of as many GPUs, does."""
         port, model = self._ports[number], self._ports[other]
-        port.lanes_up_rate, port.lanes_out_rate = model.lanes_up_rate, model.lanes_out_rate
+        port.lanes_frac = model.lanes_frac
+        port.set_rates(port.scale_up_rate, port.scale_out_rate)
+
+    def set_ports(self, number: int, up_frac: float, out_frac: float) -> None:
+        """Shares of endpoint `number`'s NVLink ports and of its NICs that work, above 0, for transfers that begin from now on."""
+        port = self._ports[number]
+        port.set_rates(up_frac * port.full_up_rate, out_frac * port.full_out_rate)
+
+    def set_uplinks(self, block: int, frac: float) -> None:
+        """Share of a leaf block's up-links that work, above 0, for transfers that begin from now on."""
+        if block in self._blocks:
+            self._blocks[block].rate = frac * self._blocks[block].full_rate
 
     def handoff(self, now_s: float, src: int, dst: int, size_bytes: float) -> Handoff:
         """Send `size_bytes` from endpoint number `src` to `dst`, starting at `now_s` or when the links are free.
@@ -199,15 +216,8 @@ class Network:
         return max(source.out_s, target.in_s), source.rate
 
 
-def _block(plan: FabricPlan, node: int) -> int:
-    """Nodes with the same leaves: a block of `leaf_down` nodes on rails, else the nodes on a leaf."""
-    leaf = plan.leaf_of(node, 0)
-    return leaf // plan.nics_per_node if plan.kind == "rail_optimized" else leaf
-
-
 def _block_rate(plan: FabricPlan, spec: NetworkSpec) -> float:
     """What a block's leaves can send up, or infinity with a single tier."""
     if plan.tiers == 1:
         return math.inf
-    leaves = plan.nics_per_node if plan.kind == "rail_optimized" else 1
-    return leaves * plan.leaf_up * spec.nic_bytes_per_s * spec.scale_out_efficiency_frac
+    return plan.block_leaves * plan.leaf_up * spec.nic_bytes_per_s * spec.scale_out_efficiency_frac

@@ -62,6 +62,24 @@ class FabricPlan:
             return node // self.leaf_down * self.nics_per_node + nic
         return (node * self.nics_per_node + nic) // self.leaf_down
 
+    @property
+    def block_leaves(self) -> int:
+        """Leaves that the same nodes hang on: one for each NIC of a node on rails, else one."""
+        return self.nics_per_node if self.kind == "rail_optimized" else 1
+
+    def block_of(self, leaf: int) -> int:
+        """Number of the block of leaves that the same nodes hang on."""
+        return leaf // self.block_leaves
+
+    def nodes_on(self, leaf: int) -> range:
+        """The nodes with a NIC on this leaf."""
+        per_leaf = self.leaf_down
+        if self.kind == "rail_optimized":
+            block = self.block_of(leaf)
+            return range(block * per_leaf, min((block + 1) * per_leaf, self.nodes))
+        last = min((leaf + 1) * per_leaf, self.nics) - 1
+        return range(leaf * per_leaf // self.nics_per_node, last // self.nics_per_node + 1)
+
     def pod_of(self, leaf: int) -> int:
         """The pod of a leaf; 0 with fewer than three tiers."""
         return leaf // (self.radix // 2) if self.tiers > 2 else 0

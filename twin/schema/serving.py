@@ -223,6 +223,8 @@ class Serving(Model):
     """What becomes of the KV of a sequence that memory has no room for: computed again, or put into host memory meanwhile."""
     expert_imbalance: Number = Field(default=1.0, ge=0, le=100)
     """How uneven experts are loaded: 1 is tokens falling on experts at random, 0 a perfect balance."""
+    restart: PositiveTime = 120.0
+    """From the repair of an instance's hardware to the first request it serves: boot, weights read, graphs captured."""
     planner: Planner | None = None
     """Moves instances between prefill and decode; without it, the split stays as given."""
     queue: QueueOrName = Queue()

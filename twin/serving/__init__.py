@@ -5,7 +5,7 @@ from twin.serving.between_turns import TURN_POLICIES, AgentTurns, Idle, Plan, Tu
 from twin.serving.closed_loop import ClosedLoop
 from twin.serving.gpu_floor import GpuFloor, SpareDomain
 from twin.serving.homes import Homes
-from twin.serving.job import DONE, PAUSED, SAVED, STOPPED, Job
+from twin.serving.job import DONE, FAILED, PAUSED, SAVED, STOPPED, Job
 from twin.serving.job_queue import JobQueue
 from twin.serving.job_spec import CheckpointRule, GpuTime, JobProgress, JobSpec, JobStep, JobSteps
 from twin.serving.jump import Jump, clock_under_cap
@@ -25,6 +25,7 @@ from twin.serving.worker_spec import Progress, Role, WorkerSpec
 
 __all__ = [
     "DONE",
+    "FAILED",
     "FINISHED",
     "PAUSED",
     "PREFILLED",

@@ -9,8 +9,8 @@ While two tenants wait, what they are served differs by no more than 2 max(w_in 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
-from heapq import heappop, heappush, heapreplace
+from collections.abc import Iterator, Set
+from heapq import heapify, heappop, heappush, heapreplace
 from math import inf
 
 from twin.serving.decode_batch import DecodeBatch
@@ -160,6 +160,19 @@ class FairLine:
         self._heap.clear()
         self._new.clear()
         self._count = 0
+
+    def drop(self, gone: Set[Request]) -> None:
+        """Take some out, as if they had never waited; their tenants keep their counters."""
+        self._first = deque(request for request in self._first if request not in gone)
+        for account in self._accounts.values():
+            before = len(account.waiting)
+            account.waiting = deque(request for request in account.waiting if request not in gone)
+            self._count -= before - len(account.waiting)
+            if before and not account.waiting:
+                self._last = account
+        self._heap = [entry for entry in self._heap if entry[2].waiting]
+        heapify(self._heap)
+        self._new = [account for account in self._new if account.waiting]
 
     def may_be_next(self, request: Request) -> bool:
         """Whether the one that has just come may change who is next: its tenant has begun to wait."""

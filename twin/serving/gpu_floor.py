@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from twin.errors import SimulationError
 from twin.serving.job_spec import JobSpec
@@ -11,12 +12,14 @@ from twin.serving.job_spec import JobSpec
 
 @dataclass(frozen=True, slots=True)
 class SpareDomain:
-    """A scale-up domain of `size` GPUs of which `gpus` are no instance's, in rack number `rack` of group `group`."""
+    """A scale-up domain of `size` GPUs of which the last `gpus`, from GPU `first_gpu` of its rack on, are no instance's, in rack
+    number `rack` of group `group`."""
 
     rack: int
     group: str
     size: int
     gpus: int
+    first_gpu: int = 0
 
 
 class GpuFloor:
@@ -27,6 +30,9 @@ class GpuFloor:
         self._domains = tuple(domains)
         self._free = [domain.gpus for domain in self._domains]
         self._held: dict[str, list[tuple[int, int]]] = {}
+        #: By domain and GPU: whose it is, and whether it works.
+        self._owners: list[list[str | None]] = [[None] * domain.gpus for domain in self._domains]
+        self._live = [[True] * domain.gpus for domain in self._domains]
 
     @property
     def spare(self) -> int:
@@ -53,12 +59,36 @@ class GpuFloor:
             raise SimulationError(f"job {spec.name} cannot have {gpus} GPUs: {left} of them are not there")
         for domain, count in taken:
             self._free[domain] -= count
+            owners = self._owners[domain]
+            places = (place for place, live in enumerate(self._live[domain]) if live and owners[place] is None)
+            for place in list(islice(places, count)):
+                owners[place] = spec.name
         self._held[spec.name] = taken
 
     def give_back(self, name: str) -> None:
         """A job gives back what it holds."""
-        for domain, count in self._held.pop(name):
-            self._free[domain] += count
+        for domain, _ in self._held.pop(name):
+            owners, live = self._owners[domain], self._live[domain]
+            for place, owner in enumerate(owners):
+                if owner == name:
+                    owners[place] = None
+                    self._free[domain] += live[place]
+
+    def set_live(self, rack: int, live: Sequence[bool]) -> list[str]:
+        """Which GPUs of a rack work from now on; the jobs that hold some that do not, and must give back what they hold."""
+        hit: dict[str, None] = {}
+        for number, domain in enumerate(self._domains):
+            if domain.rack != rack:
+                continue
+            before, owners = self._live[number], self._owners[number]
+            now = list(live[domain.first_gpu : domain.first_gpu + domain.gpus])
+            for place, owner in enumerate(owners):
+                if owner is None:
+                    self._free[number] += now[place] - before[place]
+                elif not now[place]:
+                    hit[owner] = None
+            self._live[number] = now
+        return list(hit)
 
     def racks(self, name: str) -> list[tuple[int, int]]:
         """(rack, GPUs) that a job holds; empty for one that holds none."""

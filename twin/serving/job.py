@@ -18,8 +18,8 @@ from twin.serving.jump import clock_under_cap
 Status = Literal["waiting", "starting", "stepping", "saving", "paused", "done"]
 
 #: What a job reports to its owner: it is at a checkpoint (or, where steps save themselves, at the end of one, if it was asked to
-#: tell), it has given its GPUs back with all saved, it was stopped with steps lost, it is done.
-SAVED, PAUSED, STOPPED, DONE = "saved", "paused", "stopped", "done"
+#: tell), it has given its GPUs back with all saved, it was stopped with steps lost, GPUs failed under it with steps lost, it is done.
+SAVED, PAUSED, STOPPED, FAILED, DONE = "saved", "paused", "stopped", "failed", "done"
 
 #: Times within a nanosecond are one: 600 s of steps of 0.1 s are over after 6000 of them, whatever the sums round to.
 TIE_S = 1e-9
@@ -88,6 +88,17 @@ class Job:
                 self._stop(now_s)
             else:
                 self._cut(steps)
+
+    def fail(self, now_s: float) -> None:
+        """GPUs that it holds have failed: what is not saved is lost, the others are given back, and it waits for as many again.
+        What was to pause is paused."""
+        self.advance(now_s)
+        if not self.holds_gpus:
+            return
+        pausing, pauses = self.pausing, self.pauses
+        self._give_back(FAILED, self._lose(now_s))
+        if not pausing:
+            self.status, self.pauses = "waiting", pauses
 
     def resume(self) -> None:
         """A paused job may start again; one that is about to pause goes on."""

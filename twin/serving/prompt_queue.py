@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Set
 from math import fsum
 
 from twin.serving.decode_batch import DecodeBatch
@@ -80,6 +81,14 @@ class PromptQueue:
         else:
             self.backlog_s, self._waited_from = 0.0, None
         return back
+
+    def drop(self, gone: Set[Request]) -> None:
+        """Prompts from elsewhere, which wait here for room, are not there any more."""
+        if self._line is None:
+            self.waiting = deque(request for request in self.waiting if request not in gone)
+        else:
+            self._line.drop(gone)
+        self.context_tokens -= sum(request.prompt_tokens for request in gone)
 
     @property
     def prompt_is_next(self) -> bool:

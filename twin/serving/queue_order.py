@@ -8,9 +8,9 @@ covers each.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from importlib.metadata import entry_points
 
 from twin.errors import InputError, SimulationError, did_you_mean
@@ -109,6 +109,12 @@ class KeyedLine:
         """Take all out."""
         self._first.clear()
         self._heap.clear()
+
+    def drop(self, gone: Set[Request]) -> None:
+        """Take some out."""
+        self._first = deque(request for request in self._first if request not in gone)
+        self._heap = [entry for entry in self._heap if entry[2] not in gone]
+        heapify(self._heap)
 
     def may_be_next(self, request: Request) -> bool:
         """Whether the one that has just come may be the next to be served."""

@@ -24,6 +24,7 @@ class Request:
     below the first. The first `known_tokens` of `path` were asked for before, so that a cache without bounds would have had them;
     `recomputed_tokens` are those that had to be computed all the same, and those that preemption had computed once more, and
     `recompute_frac` is their share of the prompt under way. `turns` is what is known of its agent between calls.
+    `failovers` counts how often a failure moved it; `computed_tokens` is how far its first prompt had come when one did.
     """
 
     __slots__ = (
@@ -31,6 +32,7 @@ class Request:
         "arrival_s",
         "cached_tokens",
         "call_index",
+        "computed_tokens",
         "context_tokens",
         "decode_worker",
         "done_tokens",
@@ -39,6 +41,7 @@ class Request:
         "energy_mark_j",
         "expected_s",
         "exported_tokens",
+        "failovers",
         "finish_s",
         "first_token_s",
         "forks",
@@ -130,12 +133,27 @@ class Request:
         self.expected_s = 0.0
         self.queued_s = 0.0
         self.preemptions = 0
+        self.failovers = 0
+        self.computed_tokens = 0
         self.kv_elsewhere = False
 
     @property
     def prompt_tokens(self) -> int:
         """Tokens whose KV must exist before the next token can be generated: the input and what was generated so far."""
         return self.input_tokens + self.generated
+
+    def lose_kv(self) -> None:
+        """The hardware that held its KV is gone: what it has been sent stays, its prompt and that are computed again elsewhere."""
+        if self.generated:
+            self.shared_prefix_tokens = self.input_tokens  # what lies elsewhere of its own prompt will do
+        elif self.done_tokens > self.computed_tokens:
+            self.computed_tokens = self.done_tokens
+        self.pin = None
+        self.decode_worker = None
+        self.kv_elsewhere = False
+        self.context_tokens = self.todo_tokens = self.done_tokens = 0
+        self.exported_tokens = self.promised_tokens = self.swapped_tokens = 0
+        self.recompute_frac = 0.0
 
     def whole_path(self) -> ContextPath:
         """Content of its context at the end: the answer continues the last segment; KV of its last token is never made."""

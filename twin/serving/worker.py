@@ -7,6 +7,7 @@ The step-by-step reference in the tests gives the same timestamps to 1e-9 s.
 
 from __future__ import annotations
 
+from collections.abc import Set
 from heapq import heappop, heappush
 from math import inf
 
@@ -54,6 +55,20 @@ class Worker(Instance):
         if self.queue.waiting:
             self._interrupt(now_s)
 
+    def cancel(self, request: Request, now_s: float) -> None:
+        """The KV of a reserved request will not come: its room is free again."""
+        self.reserved -= 1
+        self.queue.arrived(request)
+        request.pin = None  # of the instance that had it
+        self.memory.forgo(request)
+        self.memory.leave(request, request.context_tokens)
+        self._interrupt(now_s)
+
+    def drop(self, gone: Set[Request], now_s: float) -> None:
+        """Requests whose KV is elsewhere, which wait here for room, have lost it."""
+        self.queue.drop(gone)
+        self._interrupt(now_s)
+
     def take_back(self) -> list[Request]:
         """Give up the requests that hold nothing here: prompts not begun, and prompts from elsewhere that wait for room."""
         return self.queue.take_back(more=bool(self.prefilling or self._loading))
@@ -77,12 +92,68 @@ class Worker(Instance):
         if not self.is_empty or spec.gpus != self.spec.gpus:
             raise SimulationError(f"{self.name} can't be restarted at {now_s:g} s: it must be empty, and stay on its GPUs")
         self.spec, self.role = spec, spec.role
-        self.queue = PromptQueue(spec, self.batch)
         self.largest_batch = 0
-        self._counts_before = self.cache_counts
-        self.memory = KvMemory(spec.kv_capacity_tokens, spec.block_tokens, lower)
+        self._empty(lower)
         self.stepper = self.stepper.of(spec)
         self._measure()
+
+    def fail(self, now_s: float) -> list[Request]:
+        """Lose everything at once: the requests that it held, with the tokens that whole steps have made. What is due by now must
+        have been played. The step under way breaks off: its energy is shared as that of any step, and nothing comes of it.
+
+        All of them have lost their KV but those that waited here for room, whose KV is elsewhere. KV that others wait to fetch
+        and room that was promised are gone too. It stays idle and empty until it gets work again.
+        """
+        jump = self._jump
+        if jump is None:
+            self.meter.book_idle(now_s)
+            self.meter.idle_since_s = now_s
+        else:
+            self._break_off(jump, now_s)
+        lost = self.held()
+        waiting = {request for request in self.queue.waiting if request.kv_elsewhere and not request.swapped_tokens}
+        for request in list(self.batch):
+            self._stop_decoding(request)
+        for request in self.prefilling:
+            if request.recompute_frac:
+                self.meter.recomputed_j += request.recompute_frac * (request.energy_j - request.energy_mark_j)
+        for request in lost:
+            if request not in waiting:
+                request.lose_kv()
+        self.prefilling.clear()
+        self.joining, self._loading = [], []
+        self.reserved = self.exported = 0
+        self.next_change_s = inf
+        lower = self.memory.lower
+        self._empty(None if lower is None else lower.anew())
+        return lost
+
+    def _break_off(self, jump: Jump, now_s: float) -> None:
+        """Book the whole steps of the jump under way, and the part of the one that breaks off."""
+        done, split = self.meter.progress(jump, now_s), self.meter.split(jump, now_s)
+        steps = jump.boundary_at_or_after(now_s) - 1
+        if steps:
+            jump.cut(steps)
+            self._close(jump, jump.end_s)
+        self._jump = None
+        share_j = self.meter.break_off(done, split, jump.tokens, now_s)
+        for request, tokens in jump.pieces:
+            request.energy_j += share_j * tokens
+            self.meter.attributed_j += share_j * tokens
+
+    def _empty(self, lower: KvTier | None) -> None:
+        """An empty queue and memory, with `lower` below."""
+        self._counts_before = self.cache_counts
+        self.queue = PromptQueue(self.spec, self.batch)
+        self.memory = KvMemory(self.spec.kv_capacity_tokens, self.spec.block_tokens, lower)
+
+    def reprice(self, spec: WorkerSpec, now_s: float) -> None:
+        """Step at other costs from the next boundary on; nothing else of `spec` has changed."""
+        self.spec = spec
+        self.stepper = self.stepper.of(spec)
+        self._measure()
+        if self._jump is not None:
+            self._interrupt(now_s)
 
     # --- a step boundary ---------------------------------------------------------------------------------------------
 
@@ -163,7 +234,8 @@ class Worker(Instance):
         left = request.output_tokens - request.generated
         steps = left
         if self._drafted > 1:
-            steps = self.spec.cost.speculation.steps(left, self.spec.seed, request.request_id + request.preemptions)
+            draw = request.request_id + request.preemptions + request.failovers
+            steps = self.spec.cost.speculation.steps(left, self.spec.seed, draw)
         request.energy_mark_j = self.meter.per_sequence_j
         self.batch.add(request, steps)
         if self.queue.fair is not None:
@@ -247,15 +319,16 @@ class Worker(Instance):
         if memory.lower is not None and request.path:
             found, deep, ready_s = memory.read_up(request, hit, self.prompt_s, now_s)
         self._take_in(request, context, found)
+        if self.role != "decode":
+            request.prefill_worker = self.name
         if request.admitted_s is None:
             request.admitted_s = now_s
             request.cached_tokens = found
             request.lower_tokens = found - hit
             request.storage_tokens = deep
-            request.prefill_worker = self.name
             again = memory.usable(request, request.known_tokens) - found if request.path else 0
         else:
-            again = context - 1 - found
+            again = (context - 1 if request.generated else request.computed_tokens) - found
         if again > 0:
             request.recomputed_tokens += again
             request.recompute_frac = again / (context - found)
