@@ -48,6 +48,11 @@ class Loaded(Generic[M]):
     data_files: tuple[str, ...]
     """Trace, fit and weather files named, as absolute paths."""
     _digests: Mapping[str, str]
+    _places: Mapping[Path, Place]
+
+    def problems(self, found: Iterable[Finding]) -> list[Problem]:
+        """What is found wrong with the main file later than on loading, each at the line and column of its key."""
+        return _ordered([self._places[_near(path, self._places)].problem(dotted(path), message) for path, message in found])
 
     def to_yaml(self) -> str:
         """`resolved` as the text of a YAML file (scenario.resolved.yaml)."""
@@ -143,7 +148,7 @@ def _tree(source: Source) -> tuple[Node | None, TreeReader]:
 
 def _load(
     tree: Node | None, reader: TreeReader, kind: _Kind[M], overrides: Mapping[str, object] | None, seed: int | None
-) -> tuple[M, dict[str, Any], tuple[str, ...], tuple[str, ...], tuple[str, ...], dict[str, str]]:
+) -> tuple[M, dict[str, Any], tuple[str, ...], tuple[str, ...], tuple[str, ...], dict[str, str], dict[Path, Place]]:
     """The fields of Loaded."""
     problems = reader.problems
     if tree is None:
@@ -158,7 +163,8 @@ def _load(
     problems += _fit_problems(data)
     if model is None or problems:
         raise InputError(_ordered(problems))
-    return model, model.model_dump(mode="json"), log, tuple(reader.sources), _data_files(data), reader.sources
+    resolved, where = model.model_dump(mode="json"), dict(places(tree))
+    return model, resolved, log, tuple(reader.sources), _data_files(data), reader.sources, where
 
 
 def _validated(kind: _Kind[M], data: dict[str, Any]) -> tuple[M | None, list[Finding]]:
@@ -184,13 +190,17 @@ def _placed(found: Iterable[Finding], tree: Node) -> list[Problem]:
             continue
         if path[:1] == ("jobs",) and _unread(node_at(tree, ("jobs",))):
             continue
-        near = path
-        while near not in where:
-            near = near[:-1]
-        place = where[near]
+        place = where[_near(path, where)]
         own = root and place.file not in (main, "<--set>") and where[root].file != place.file
         problems.append(place.problem(dotted(path[len(root) :] if own else path), message))
     return problems
+
+
+def _near(path: Path, where: Mapping[Path, Place]) -> Path:
+    """The key, or the nearest one above it that stands in the file."""
+    while path not in where:
+        path = path[:-1]
+    return path
 
 
 def _root_of_file(path: Path, topologies: Sequence[Path]) -> Path:

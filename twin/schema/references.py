@@ -23,6 +23,7 @@ def scenario_references(data: dict[str, Any]) -> Iterator[Finding]:
     yield from _differ(data, ("tiers",))
     yield from _differ(data, ("serving", "pools"))
     yield from _differ(data, ("grid", "events"))
+    yield from _differ(data, ("faults", "scheduled"))
     yield from _differ(data, ("jobs",))
     yield from _differ(data, ("pareto", "systems"))
     for path, system in _items(data, ("pareto", "systems")):
@@ -32,6 +33,7 @@ def scenario_references(data: dict[str, Any]) -> Iterator[Finding]:
         yield from topology_references(data, ("topology",))
         yield from _pools(data, sites)
         yield from _events(data, sites)
+        yield from _faults(data, sites)
         yield from _jobs(data, sites)
         yield from _tools(data, sites)
     yield from _tiers(data)
@@ -94,6 +96,14 @@ def _events(data: dict[str, Any], sites: list[tuple[Path, dict[str, Any]]]) -> I
         yield from _known(event, "feed", path, feeds, "feed")
         if event.get("feed") is None and len(feeds) > 1:
             yield (*path, "feed"), f"is missing, and there are {len(feeds)} feeds: {_listed(feeds)}"
+
+
+def _faults(data: dict[str, Any], sites: list[tuple[Path, dict[str, Any]]]) -> Iterator[Finding]:
+    names = [name for _, site in sites if isinstance(name := site.get("name"), str)]
+    for path, fault in (*_items(data, ("faults", "scheduled")), *_items(data, ("faults", "drawn"))):
+        yield from _known(fault, "site", path, names, "site")
+        if path[1] == "scheduled" and fault.get("site") is None and len(sites) > 1:
+            yield (*path, "site"), f"is missing, and there are {len(sites)} sites: {_listed(names)}"
 
 
 def _jobs(data: dict[str, Any], sites: list[tuple[Path, dict[str, Any]]]) -> Iterator[Finding]:

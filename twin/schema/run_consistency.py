@@ -32,6 +32,7 @@ def run_consistency(scenario: Scenario) -> Iterator[Finding]:
     yield from _closed_loop(scenario)
     yield from _admission(scenario)
     yield from _trace(scenario)
+    yield from _faults(scenario)
     yield from _limits(scenario)
 
 
@@ -114,9 +115,20 @@ def _trace(scenario: Scenario) -> Iterator[Finding]:
         )
 
 
+def _faults(scenario: Scenario) -> Iterator[Finding]:
+    """Faults that never happen, and faults of instances that stand for several."""
+    faults = scenario.faults
+    if scenario.represent > 1 and faults.any:
+        yield ("represent",), f"must be 1 where something fails, not {scenario.represent}: an instance fails by itself"
+    for f, fault in enumerate(faults.scheduled):
+        if fault.start >= scenario.horizon:
+            said = f"fails at {fault.start:g} s, after the run of {scenario.horizon:g} s: it never happens"
+            yield ("faults", "scheduled", f, "start"), said
+
+
 def _limits(scenario: Scenario) -> Iterator[Finding]:
     events = len(scenario.grid.events)
-    figures = (*FIGURES, "jobs") if scenario.jobs else FIGURES
+    figures = (*FIGURES, *(("jobs",) if scenario.jobs else ()), *(("faults", "availability") if scenario.faults.any else ()))
     for i, limit in enumerate(scenario.limits):
         head, *rest = limit.value.split(".")
         path = ("limits", i, "value")

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, JsonValue, model_serializer, model_validator
 
 from twin.schema.base import Count, FieldError, Model, Name, PluginName
+from twin.schema.faults import Faults
 from twin.schema.jobs import Job
 from twin.schema.own_parts import OwnParts
 from twin.schema.pareto import Pareto
@@ -158,6 +159,8 @@ class Scenario(Model):
     """Policy and actuators."""
     grid: Grid = Grid()
     """Events and prices."""
+    faults: Faults = Faults()
+    """What breaks."""
     jobs: tuple[Job, ...] = ()
     """Work that can wait: a list of jobs, or the path of a job list (CSV or YAML), replaced by its content on loading."""
     records: Records = Records()
