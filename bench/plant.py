@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 
 from twin.catalog import load_catalog
-from twin.facility import BatteryOrder, GpuHeatSpec, Plant, PlantSpec, RackSpec, sizing
+from twin.facility import BatteryOrder, Plant, PlantSpec, RackSpec, sizing
 
 RACK_RATED_W = 132_000.0
 RACKS_PER_CDU = 8
@@ -51,7 +51,7 @@ def example_spec(racks: int) -> PlantSpec:
                 shelf,
                 f"cdu_{i}",
                 liquid_frac,
-                GpuHeatSpec(gpu.number("thermal_resistance_k_per_w"), gpu.number("die_throttle_c"), gpu.number("clock_min_frac")),
+                sizing.die(gpu, catalog.part("cooling", "cold_plate")),
             )
             for i, count in enumerate(groups)
         ),

@@ -96,13 +96,13 @@ def assert_no_crossing(plant: Plant) -> None:
     """Steady state: each circuit's water is colder than the loops on it, at both ends."""
     cooling = plant.cooling
     for circuit in cooling.circuits:
-        on = [i for i, loop in enumerate(cooling.loops) if loop.circuit == circuit.spec.name]
-        assert circuit.return_c <= max(cooling.return_c[on]) + NEAR_K
-        assert circuit.supply_c <= min(cooling.supply_c[on]) + NEAR_K
+        on = [i for i, loop in enumerate(cooling.loops.specs) if loop.circuit == circuit.spec.name]
+        assert circuit.return_c <= max(cooling.loops.return_c[on]) + NEAR_K
+        assert circuit.supply_c <= min(cooling.loops.supply_c[on]) + NEAR_K
         assert circuit.supply_c < circuit.return_c
-        leaving_c = circuit.supply_c + np.array([cooling.heat_w[i] / cooling.water_w_per_k[i] for i in on])
-        assert (leaving_c <= cooling.return_c[on] + NEAR_K).all()  # every exchanger, not only the mix
-        assert (cooling.supply_c[on] < cooling.return_c[on]).all()
+        leaving_c = circuit.supply_c + np.array([cooling.loops.heat_w[i] / cooling.loops.water_w_per_k[i] for i in on])
+        assert (leaving_c <= cooling.loops.return_c[on] + NEAR_K).all()  # every exchanger, not only the mix
+        assert (cooling.loops.supply_c[on] < cooling.loops.return_c[on]).all()
 
 
 @settings(max_examples=60, deadline=None)
@@ -144,26 +144,26 @@ def test_transients_cross_by_no_more_than_thermal_mass(name: str, steps: list[tu
     spec, rated = built(name)
     plant = Plant(spec)
     cooling = plant.cooling
-    capacity = np.array([loop.heat_capacity_j_per_k for loop in cooling.loops])
+    capacity = np.array([loop.heat_capacity_j_per_k for loop in cooling.loops.specs])
     now_s = 0.0
     for duration_s, load, shares, dry_c in steps:
-        loop_c, loads_w = cooling.return_c, np.array([load * shares[i % 3] * watts for i, watts in enumerate(rated)])
+        loop_c, loads_w = cooling.loops.return_c, np.array([load * shares[i % 3] * watts for i, watts in enumerate(rated)])
         water_c = {c.spec.name: (c.supply_c, c.return_c) for c in cooling.circuits}
         now_s += duration_s
         plant.advance(now_s, loads_w, loads_w / 100, dry_c, dry_c - 3, HOLD)
-        moved_w = cooling.heat_w - capacity * (cooling.return_c - loop_c) / duration_s
-        warmest_c = np.maximum(loop_c, cooling.return_c)
-        for i, loop in enumerate(cooling.loops):
+        moved_w = cooling.loops.heat_w - capacity * (cooling.loops.return_c - loop_c) / duration_s
+        warmest_c = np.maximum(loop_c, cooling.loops.return_c)
+        for i, loop in enumerate(cooling.loops.specs):
             entering_c = water_c[loop.circuit][0]
             slack_w = 1e-9 * float(capacity[i]) * float(warmest_c[i]) / duration_s  # rounding of the difference of temperatures
             assert moved_w[i] >= -slack_w  # no heat flows from cold to hot
             if moved_w[i] > slack_w:
-                leaving_c = entering_c + (moved_w[i] - slack_w) / cooling.water_w_per_k[i]
+                leaving_c = entering_c + (moved_w[i] - slack_w) / cooling.loops.water_w_per_k[i]
                 assert leaving_c <= warmest_c[i] + NEAR_K
-            assert cooling.supply_c[i] >= min(entering_c, cooling.return_c[i]) - NEAR_K
+            assert cooling.loops.supply_c[i] >= min(entering_c, cooling.loops.return_c[i]) - NEAR_K
         for circuit in cooling.circuits:
             before_supply_c, before_c = water_c[circuit.spec.name]
-            on = [i for i, loop in enumerate(cooling.loops) if loop.circuit == circuit.spec.name]
+            on = [i for i, loop in enumerate(cooling.loops.specs) if loop.circuit == circuit.spec.name]
             pumped_k = circuit.spec.pump_rated_w * circuit.flow_frac**2 / circuit.full_w_per_k
             inflow_c = max(before_supply_c, warmest_c[on].max()) + max(0.0, circuit.supply_c - before_supply_c) + pumped_k
             assert circuit.return_c <= max(before_c, inflow_c) + NEAR_K  # warmer than what enters only where it was so before

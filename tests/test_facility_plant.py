@@ -19,6 +19,7 @@ from twin.facility import (
     CircuitSpec,
     ElectricalElement,
     GpuHeatSpec,
+    HeatSinkSpec,
     LoopSpec,
     Plant,
     PlantSpec,
@@ -29,6 +30,7 @@ from twin.facility.coolant import PG25
 from twin.facility.racks import Racks
 
 HOLD = BatteryOrder.hold()
+SINK = HeatSinkSpec(250.0, 0.4, 0.02, 300.0)
 
 
 def example_spec(**changes: Any) -> PlantSpec:
@@ -42,9 +44,9 @@ def example_spec(**changes: Any) -> PlantSpec:
     values: dict[str, Any] = {
         "name": "site",
         "racks": (
-            RackSpec("a", 2, shelf, "left", 0.87, GpuHeatSpec(0.03, 88.0, 0.2)),
-            RackSpec("b", 2, shelf, "right", 1.0, GpuHeatSpec(0.03, 88.0, 0.2)),
-            RackSpec("c", 2, dataclasses.replace(shelf, rated_w=50_000.0), None, 0.0, GpuHeatSpec(0.07, 88.0, 0.2)),
+            RackSpec("a", 2, shelf, "left", 0.87, GpuHeatSpec(0.03, 88.0, 0.2, 98.0, SINK)),
+            RackSpec("b", 2, shelf, "right", 1.0, GpuHeatSpec(0.03, 88.0, 0.2, 98.0, SINK)),
+            RackSpec("c", 2, dataclasses.replace(shelf, rated_w=50_000.0), None, 0.0, GpuHeatSpec(0.07, 88.0, 0.2, 98.0, SINK)),
         ),
         "loops": (liquid, dataclasses.replace(liquid, name="right")),
         "air": air,
@@ -117,9 +119,9 @@ def test_settled_means_nothing_moves() -> None:
     for outdoor_c in (0.0, 25.0, 42.0):
         plant = Plant(example_spec())
         plant.settle(racks_w(90e3), outdoor_c, outdoor_c - 5)
-        before = plant.cooling.return_c.copy()
+        before = plant.cooling.loops.return_c.copy()
         step = plant.advance(600.0, racks_w(90e3), racks_w(1000.0), outdoor_c, outdoor_c - 5, HOLD)
-        assert plant.cooling.return_c == pytest.approx(before, abs=1e-6)
+        assert plant.cooling.loops.return_c == pytest.approx(before, abs=1e-6)
         assert plant.energy.heat_stored_j == pytest.approx(0.0, abs=1e-6 * plant.energy.heat_in_j)
         assert unbalance(step) < 1e-12
         with pytest.raises(SimulationError, match="before its first step"):
@@ -177,7 +179,7 @@ def test_long_steps_agree_with_short_ones(outdoor_c: float) -> None:
 
     fine = run(0.1, 10.0)
     coarse = run(600.0, 10.0)
-    assert coarse.cooling.return_c == pytest.approx(fine.cooling.return_c, abs=0.05)
+    assert coarse.cooling.loops.return_c == pytest.approx(fine.cooling.loops.return_c, abs=0.05)
     assert coarse.energy.cooling_j == pytest.approx(fine.energy.cooling_j, rel=0.02)
 
 
@@ -189,21 +191,22 @@ def test_vector_step_is_the_scalar_step() -> None:
     full_w_per_k = {c.name: c.flow_max_kg_per_s * c.specific_heat_j_per_kg_k for c in plant.spec.circuits}
     heat_w = np.array([150e3, 40e3, 120e3])
     for second in range(1, 200):
-        before_c, sinks = cooling.return_c.copy(), [c.supply_c for c in cooling.circuits]
+        before_c, sinks = cooling.loops.return_c.copy(), [c.supply_c for c in cooling.circuits]
         cooling.advance(1.0, heat_w, 44.0, 30.0)
         coolant = [
-            f * x.flow_max_kg_per_s * x.specific_heat_j_per_kg_k for f, x in zip(cooling.flow_frac, cooling.loops, strict=True)
+            f * x.flow_max_kg_per_s * x.specific_heat_j_per_kg_k
+            for f, x in zip(cooling.loops.flow_frac, cooling.loops.specs, strict=True)
         ]
-        for i, loop in enumerate(cooling.loops):
+        for i, loop in enumerate(cooling.loops.specs):
             conductance = coolant[i]
             sink_c = sinks[0 if loop.circuit == "warm" else 1]
-            shared = sum(x for x, other in zip(coolant, cooling.loops, strict=True) if other.circuit == loop.circuit)
+            shared = sum(x for x, other in zip(coolant, cooling.loops.specs, strict=True) if other.circuit == loop.circuit)
             water = min(loop.water_max_w_per_k, full_w_per_k[loop.circuit] * conductance / shared)
             decay = math.exp(-loop.exchanger_w_per_k * (1 / conductance - 1 / water))
             effectiveness = (1 - decay) / (1 - conductance / water * decay)
             pieces = rejection(conductance, effectiveness, loop.supply_c, sink_c, 0.0)
-            expected = relax(before_c[i], 1.0, cooling.heat_w[i], loop.heat_capacity_j_per_k, pieces)
-            assert cooling.return_c[i] == pytest.approx(expected, abs=1e-9), (second, loop.name)
+            expected = relax(before_c[i], 1.0, cooling.loops.heat_w[i], loop.heat_capacity_j_per_k, pieces)
+            assert cooling.loops.return_c[i] == pytest.approx(expected, abs=1e-9), (second, loop.name)
 
 
 def test_cooling_power_rises_with_outdoor_temperature() -> None:

@@ -13,6 +13,7 @@ from twin.facility.sizing import (
     capacity_rate_w_per_k,
     chiller,
     circuit,
+    die as size_die,
     element,
     liquid_loop,
     power_shelf,
@@ -32,11 +33,8 @@ def plant_spec(site: Site, catalog: Catalog) -> PlantSpec:
     rated_w = {group.name: catalog.part("rack", group.rack).number("rated_w") for group in groups}
     for group in site.racks:
         gpu = catalog.part("gpu", catalog.part("rack", group.rack).text("gpu"))
-        die = GpuHeatSpec(
-            resistance_k_per_w=gpu.number("thermal_resistance_k_per_w"),
-            throttle_c=gpu.number("die_throttle_c"),
-            clock_min_frac=gpu.number("clock_min_frac"),
-        )
+        sink = site.cooling.cold_plate if group.loop is not None else site.cooling.heat_sink
+        die = size_die(gpu, catalog.part("cooling", sink))
         racks.append(_rack_spec(site, group, die, catalog))
     racks += [_rack_spec(site, cpu_group, None, catalog) for cpu_group in site.cpu_racks]
     for rack in racks:

@@ -21,7 +21,18 @@ class CircuitPower:
 class Circuit:
     """Water with its pump, dry cooler and chiller; scalar, since a site has one or two."""
 
-    __slots__ = ("flow_frac", "full_w_per_k", "heat_w", "return_c", "spec", "supply_c")
+    __slots__ = (
+        "_chiller_w",
+        "_cooler_share",
+        "_pump_share",
+        "flow_frac",
+        "flow_share",
+        "full_w_per_k",
+        "heat_w",
+        "return_c",
+        "spec",
+        "supply_c",
+    )
 
     def __init__(self, spec: CircuitSpec):
         self.spec = spec
@@ -30,6 +41,15 @@ class Circuit:
         self.supply_c = spec.supply_c
         self.flow_frac = spec.flow_min_frac
         self.heat_w = 0.0
+        self.limit(1.0, 1.0, 1.0, spec.chiller.bank.units if spec.chiller is not None else 0)
+
+    def limit(self, flow_share: float, pump_share: float, cooler_share: float, chillers: int) -> None:
+        """What is left: the greatest flow, the pumps' power and the coolers as shares of the rating, and how many chillers."""
+        self.flow_share = flow_share
+        self._pump_share = pump_share
+        self._cooler_share = cooler_share
+        chiller = self.spec.chiller
+        self._chiller_w = chiller.capacity_w * chiller.bank.share(chillers) if chiller is not None else 0.0
 
     def sink_c(self, dry_bulb_c: float, wet_bulb_c: float) -> float:
         """Temperature of the air on the dry cooler's coil."""
@@ -44,21 +64,27 @@ class Circuit:
         The dry cooler does what it can and the chiller the rest; the shares are taken at the mean of the return's two ends.
         """
         spec = self.spec
+        if self.flow_share == 0:  # the water stands; no loop has given it anything
+            self.flow_frac = self.heat_w = 0.0
+            return CircuitPower(0.0, 0.0, 0.0, 0.0)
         chiller = spec.chiller
+        full_w_per_k = self.full_w_per_k * self.flow_share
         # the loops share the full flow out among them: above 1 is rounding only
-        flow = self.flow_frac = min(1.0, max(spec.flow_min_frac, water_w_per_k / self.full_w_per_k))
-        pump_w = spec.pump_rated_w * flow * flow * flow
+        flow = min(1.0, max(spec.flow_min_frac, water_w_per_k / full_w_per_k))
+        self.flow_frac = flow * self.flow_share
+        pump_w = spec.pump_rated_w * self._pump_share * flow * flow * flow
         self.heat_w = heat_w = heat_w + pump_w
-        conductance = flow * self.full_w_per_k
+        conductance = flow * full_w_per_k
         sink_c = self.sink_c(dry_bulb_c, wet_bulb_c)
-        boost_w = chiller.capacity_w if chiller is not None else 0.0
-        pieces = rejection(conductance, spec.effectiveness_frac, spec.supply_c, sink_c, boost_w)
+        boost_w = self._chiller_w
+        effectiveness = spec.effectiveness_frac * self._cooler_share
+        pieces = rejection(conductance, effectiveness, spec.supply_c, sink_c, boost_w)
         before_c = self.return_c
         self.return_c = after_c = relax(before_c, duration_s, heat_w, spec.heat_capacity_j_per_k, pieces)
         self.supply_c = after_c - rejected_w(after_c, pieces) / conductance
         moved_w = heat_w - spec.heat_capacity_j_per_k * (after_c - before_c) / duration_s
-        free_w = spec.effectiveness_frac * conductance * max(0.0, (before_c + after_c) / 2 - sink_c)
+        free_w = effectiveness * conductance * max(0.0, (before_c + after_c) / 2 - sink_c)
         chilled_w = min(boost_w, max(0.0, moved_w - free_w))
         chiller_w = chilled_w / chiller.cop(spec.supply_c, dry_bulb_c) if chiller is not None and chilled_w else 0.0
         fan = min(1.0, max(0.0, moved_w - chilled_w) / free_w) if free_w > 0 else 0.0
-        return CircuitPower(pump_w, spec.fan_rated_w * fan * fan * fan, chiller_w, moved_w)
+        return CircuitPower(pump_w, spec.fan_rated_w * self._cooler_share * fan * fan * fan, chiller_w, moved_w)

@@ -1,4 +1,4 @@
-"""Loops and circuits together: heat from the racks to the sky, and what moving it costs."""
+"""Loops and circuits together: heat from the racks to the sky, what moving it costs, and what is left when parts of it fail."""
 
 from __future__ import annotations
 
@@ -8,17 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from twin.facility import exchanger
+from twin.errors import SimulationError, did_you_mean
 from twin.facility.circuit import Circuit
+from twin.facility.component import Component
+from twin.facility.dies import Dies
+from twin.facility.loops import Loops
 from twin.facility.spec import PlantSpec
-from twin.facility.thermal import rejected_w, rejection, relax
 
 Floats = npt.NDArray[np.float64]
-
-#: the least warming that the flow controller reckons with, so that a supply above the return's target means full speed.
-_RANGE_MIN_K = 0.01
-#: the least heat that the valves of the exchangers reckon with, so that a loop at rest has a (tiny) flow of water too.
-_HEAT_MIN_W = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,34 +39,66 @@ class CoolingStep:
 
 
 class Cooling:
-    """The loops as arrays (liquid loops in order, then the hall's air) and the circuits behind them."""
+    """The loops (liquid loops in order, then the hall's air), the circuits behind them and the dies that they keep cool.
+
+    Verbs (`fail`, `repair`, `set_powered`) hold from the next step on.
+    """
 
     def __init__(self, spec: PlantSpec):
-        loops = (*spec.loops, spec.air)
-        self.loops = loops
         self.circuits = tuple(Circuit(circuit) for circuit in spec.circuits)
+        self.loops = Loops((*spec.loops, spec.air), self.circuits)
+        self.dies = Dies(spec)
+        self._name = spec.name
         self._coupling_step_s = spec.coupling_step_s
-        names = [circuit.name for circuit in spec.circuits]
-        self._circuit_of = np.array([names.index(loop.circuit) for loop in loops])
-        self._setpoint_c = np.array([loop.supply_c for loop in loops])
-        self._intercept_c = np.array([loop.return_intercept_c for loop in loops])
-        self._closing = 1 - np.array([loop.return_slope for loop in loops])
-        self._conductance = np.array([loop.specific_heat_j_per_kg_k * loop.flow_max_kg_per_s for loop in loops])
-        self._flow_min = np.array([loop.flow_min_frac for loop in loops])
-        self._capacity = np.array([loop.heat_capacity_j_per_k for loop in loops])
-        self._mover_w = np.array([loop.mover_rated_w for loop in loops])
-        self._wall = np.array([loop.exchanger_w_per_k for loop in loops])
-        self._water_max = np.array([loop.water_max_w_per_k for loop in loops])
-        self._return_approach_k = np.array([loop.return_approach_k for loop in loops])
-        self.return_c: Floats = self._setpoint_c.copy()
-        self.supply_c: Floats = self._setpoint_c.copy()
-        self.flow_frac: Floats = self._flow_min.copy()
-        self.heat_w: Floats = np.zeros(len(loops))
-        self.water_w_per_k: Floats = np.zeros(len(loops))
+        self._units = {component.key: component.units for component in self.components()}
+        self._left = dict(self._units)
+        self._powered = self._pumps_powered = 1.0
+
+    @property
+    def rack_tripped(self) -> npt.NDArray[np.bool_]:
+        """(racks,): off because a die was too hot."""
+        return self.dies.tripped
+
+    def components(self) -> tuple[Component, ...]:
+        """Everything of it that can fail: `cdu`, `cdu_pump` and `leak` of each loop, `pump`, `cooler` and `chiller` of each circuit,
+        `air_handler` of the hall."""
+        *liquid, air = self.loops.specs
+        parts = [
+            part
+            for loop in liquid
+            for part in (
+                Component("cdu", loop.name, loop.units.units),
+                Component("cdu_pump", loop.name, loop.pumps.units),
+                Component("leak", loop.name),
+            )
+        ]
+        parts.append(Component("air_handler", air.name, air.units.units))
+        for circuit in self.circuits:
+            spec = circuit.spec
+            parts += [Component("pump", spec.name, spec.pumps.units), Component("cooler", spec.name, spec.coolers.units)]
+            if spec.chiller is not None:
+                parts.append(Component("chiller", spec.name, spec.chiller.bank.units))
+        return tuple(parts)
+
+    def fail(self, key: str, units: int = 1) -> None:
+        """Take `units` of a component away. Raises SimulationError for an unknown one or more units than are left."""
+        self._change(key, -units)
+
+    def repair(self, key: str, units: int = 1) -> None:
+        """Give `units` of a component back. Raises SimulationError for an unknown one or more units than are missing."""
+        self._change(key, units)
+
+    def set_powered(self, share: float, pump_share: float) -> None:
+        """How much of fans and chillers, and of all pumps, has electrical power, as shares from 0 to 1."""
+        if not (0 <= share <= 1 and 0 <= pump_share <= 1):
+            raise SimulationError(f"plant {self._name}: shares of power from 0 to 1 are due, not {share!r} and {pump_share!r}")
+        if (share, pump_share) != (self._powered, self._pumps_powered):
+            self._powered, self._pumps_powered = share, pump_share
+            self._limit()
 
     def stored_j(self) -> float:
         """Heat in all loops and circuits, from 0 C."""
-        in_loops = float(np.dot(self._capacity, self.return_c))
+        in_loops = float(np.dot(self.loops.capacity_j_per_k, self.loops.return_c))
         return in_loops + math.fsum(c.spec.heat_capacity_j_per_k * c.return_c for c in self.circuits)
 
     def advance(self, duration_s: float, heat_w: Floats, dry_bulb_c: float, wet_bulb_c: float) -> CoolingStep:
@@ -91,14 +120,17 @@ class Cooling:
         for _ in range(48):
             self._advance(3600.0, heat_w, dry_bulb_c, wet_bulb_c)
 
+    def heat_up(self, duration_s: float, gpu_max_w: Floats) -> Floats:
+        """Die temperatures after a step at this power of each rack's hottest GPU (racks,); see `Dies.advance`."""
+        return self.dies.advance(duration_s, gpu_max_w, self.loops.supply_c, self.loops.flow_met_frac)
+
     def _advance(self, duration_s: float, heat_w: Floats, dry_bulb_c: float, wet_bulb_c: float) -> CoolingStep:
-        mover_w, moved_w = self._advance_loops(duration_s, heat_w)
-        count = len(self.circuits)
+        loops = self.loops
+        mover_w, moved_w = loops.advance(duration_s, heat_w)
         air_fan_w = float(mover_w[-1])
         pump_w = float(np.add.reduce(mover_w)) - air_fan_w
         fan_w = chiller_w = rejected = 0.0
-        into = np.bincount(self._circuit_of, moved_w, count).tolist()
-        water = np.bincount(self._circuit_of, self.water_w_per_k, count).tolist()
+        into, water = loops.by_circuit(moved_w), loops.by_circuit(loops.water_w_per_k)
         for circuit, circuit_heat_w, water_w_per_k in zip(self.circuits, into, water, strict=True):
             power = circuit.advance(duration_s, circuit_heat_w, water_w_per_k, dry_bulb_c, wet_bulb_c)
             pump_w += power.pump_w
@@ -107,79 +139,44 @@ class Cooling:
             rejected += power.rejected_w
         return CoolingStep(pump_w, air_fan_w, fan_w, chiller_w, rejected)
 
-    def _advance_loops(self, duration_s: float, heat_w: Floats) -> tuple[Floats, Floats]:
-        """All loops at once. Returns (mover power, heat handed to the circuits), both (loops,).
+    def _change(self, key: str, units: int) -> None:
+        if key not in self._units:
+            raise SimulationError(f"plant {self._name}: no cooling component {key!r}{did_you_mean(key, self._units)}")
+        left = self._left[key] + units
+        if not 0 <= left <= self._units[key]:
+            raise SimulationError(
+                f"plant {self._name}: {self._left[key]} of {self._units[key]} units of {key} are up; {abs(units)} cannot "
+                f"{'come back' if units > 0 else 'fail'}"
+            )
+        self._left[key] = left
+        self._limit()
 
-        A loop that stays on one straight piece of its rejection (held setpoint, or exchanger at its limit) is stepped with the
-        others; the few that cross from one to another, or are shut, go through the exact scalar form.
-        """
-        range_k = np.maximum(self._intercept_c - self._closing * self.supply_c, _RANGE_MIN_K)
-        flow = np.minimum(np.maximum(heat_w / (range_k * self._conductance), self._flow_min), 1.0)
-        mover_w = self._mover_w * flow * flow * flow
-        heat = heat_w + mover_w
-        conductance = flow * self._conductance
-        sink_c = np.array([circuit.supply_c for circuit in self.circuits])[self._circuit_of]
-        before_c = self.return_c
-        transfer_units = self._wall / conductance
-        water_limit = self._water_limit(conductance)
-        ratio_limit = exchanger.ratio(transfer_units, self._wall / water_limit)
-        margin_k = self._setpoint_c - sink_c
-        switch_c = self._setpoint_c + margin_k * ratio_limit
-        strained = before_c > switch_c
-        effectiveness = ratio_limit / (1 + ratio_limit)
-        share = np.where(strained, effectiveness, 1.0)
-        base_c = np.where(strained, sink_c, self._setpoint_c)
-        slope = conductance * share
-        rest_c = base_c + heat / slope
-        after_c = rest_c + (before_c - rest_c) * np.exp(slope * (-duration_s) / self._capacity)
-        supply_c = after_c - share * (after_c - base_c)
-        shut_c = np.maximum(self._setpoint_c, sink_c)
-        plain = ((after_c > switch_c) == strained) & (np.minimum(before_c, after_c) > shut_c)
-        if not plain.all():
-            for i in np.flatnonzero(~plain).tolist():
-                pieces = rejection(float(conductance[i]), float(effectiveness[i]), *self._ends(i, sink_c), 0.0)
-                after = relax(float(before_c[i]), duration_s, float(heat[i]), self.loops[i].heat_capacity_j_per_k, pieces)
-                after_c[i] = after
-                supply_c[i] = after - rejected_w(after, pieces) / float(conductance[i])
-        self.return_c = after_c
-        self.supply_c = supply_c
-        self.flow_frac = flow
-        self.heat_w = heat
-        moved_w = heat - self._capacity * (after_c - before_c) / duration_s
-        self.water_w_per_k = self._water(moved_w, conductance, transfer_units, water_limit, ratio_limit, margin_k)
-        return mover_w, moved_w
-
-    def _water_limit(self, conductance: Floats) -> Floats:
-        """The most water that each loop's exchanger can have: its valve wide open, or its share of the pump's full flow.
-
-        Shares go with the loops' own capacity rates, for balanced exchangers need as much water as there is coolant.
-        """
-        wanted = np.bincount(self._circuit_of, conductance, len(self.circuits)).tolist()
-        per_coolant = np.array(
-            [circuit.full_w_per_k / loops for circuit, loops in zip(self.circuits, wanted, strict=True) if loops]
-        )
-        return np.minimum(self._water_max, conductance * per_coolant[self._circuit_of])
-
-    def _water(
-        self,
-        moved_w: Floats,
-        conductance: Floats,
-        transfer_units: Floats,
-        limit: Floats,
-        ratio_limit: Floats,
-        margin_k: Floats,
-    ) -> Floats:
-        """Capacity rate of the water through each exchanger for its mean heat: what the supply needs, or the return's approach.
-
-        More than the heat needs goes to waste only as flow: the valve beside the exchanger's other side mixes the supply.
-        """
-        moved_w = np.maximum(moved_w, _HEAT_MIN_W)
-        fall_k = moved_w / conductance
-        cold_end_k = np.maximum(margin_k, fall_k / ratio_limit)
-        needed = exchanger.wall_over_cold(transfer_units, fall_k / cold_end_k)
-        for_supply = self._wall / np.maximum(needed, self._wall / limit)
-        for_return = moved_w / np.maximum(fall_k + cold_end_k - self._return_approach_k, moved_w / limit)
-        return np.maximum(for_supply, for_return)
-
-    def _ends(self, loop: int, sink_c: Floats) -> tuple[float, float]:
-        return self.loops[loop].supply_c, float(sink_c[loop])
+    def _limit(self) -> None:
+        """Hand on what the units left and the power give. A loop's unit that is down takes its share of exchanger and flow."""
+        left, powered, pumping = self._left, self._powered, self._pumps_powered
+        for circuit in self.circuits:
+            spec = circuit.spec
+            name = spec.name
+            pumps = left[f"pump/{name}"]
+            chillers = left[f"chiller/{name}"] if spec.chiller is not None else 0
+            circuit.limit(
+                pumping * spec.pumps.share(pumps),
+                pumping * min(1.0, pumps / spec.pumps.needed),
+                powered * spec.coolers.share(left[f"cooler/{name}"]),
+                chillers if powered == 1 else math.floor(powered * chillers),
+            )
+        shares = []
+        *liquid, air = self.loops.specs
+        for loop in liquid:
+            units, pumps = loop.units.share(left[f"cdu/{loop.name}"]), left[f"cdu_pump/{loop.name}"]
+            whole = pumping * left[f"leak/{loop.name}"]
+            shares.append(
+                (
+                    units,
+                    whole * min(units, loop.pumps.share(pumps)),
+                    whole * min(units, pumps / loop.pumps.needed, 1.0),
+                )
+            )
+        handlers = air.units.share(left[f"air_handler/{air.name}"])
+        shares.append((handlers, powered * handlers, powered * handlers))
+        self.loops.limit(*np.array(shares).T)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from twin.errors import SimulationError
 from twin.facility.battery import Battery, BatteryOrder
+from twin.facility.component import Component
 from twin.facility.cooling import Cooling, CoolingStep, Floats
 from twin.facility.racks import Racks
 from twin.facility.spec import PlantSpec
@@ -72,7 +73,6 @@ class PlantStep:
 class _CoolingState:
     """What `PlantStep.loops` is made from; arrays are never written again after the step."""
 
-    racks: Racks
     cooling: Cooling
     supply_c: Floats
     return_c: Floats
@@ -82,11 +82,11 @@ class _CoolingState:
     circuits: tuple[tuple[float, float, float, float], ...]
 
     def states(self, clock_limit: Floats) -> tuple[LoopState, ...]:
-        gpu_max_c, throttled_frac = self.racks.by_loop(self.gpu_c, clock_limit)
+        gpu_max_c, throttled_frac = self.cooling.dies.by_loop(self.gpu_c, clock_limit)
         loops = [
             LoopState(loop.name, supply, back, flow * loop.flow_max_kg_per_s, heat, hottest, throttled)
             for loop, supply, back, flow, heat, hottest, throttled in zip(
-                self.cooling.loops,
+                self.cooling.loops.specs,
                 self.supply_c.tolist(),
                 self.return_c.tolist(),
                 self.flow_frac.tolist(),
@@ -141,6 +141,18 @@ class Plant:
         self.energy = PlantEnergy()
         self._stored_from_j = self.cooling.stored_j()
 
+    def components(self) -> tuple[Component, ...]:
+        """Everything of it that can fail."""
+        return self.cooling.components()
+
+    def fail(self, key: str, units: int = 1) -> None:
+        """Take `units` of a component away from the next step on. Raises SimulationError where there are none to take."""
+        self.cooling.fail(key, units)
+
+    def repair(self, key: str, units: int = 1) -> None:
+        """Give `units` of a component back from the next step on. Raises SimulationError where none are missing."""
+        self.cooling.repair(key, units)
+
     def settle(self, rack_it_w: Floats, dry_bulb_c: float, wet_bulb_c: float) -> None:
         """Put loops and circuits into the steady state of this load (racks,) and air, without counting any energy.
 
@@ -176,7 +188,7 @@ class Plant:
         store_w, battery_loss_w, short_w = self._run_battery(battery, duration_s, site_w)
         behind_w = max(0.0, site_w - store_w + battery_loss_w)
         transformer_loss_w = self.spec.transformer.loss_w(behind_w)
-        gpu_c = self.racks.heat_up(duration_s, gpu_max_w, self.cooling.supply_c)
+        gpu_c = self.cooling.heat_up(duration_s, gpu_max_w)
         self.now_s = to_s
         conversion_loss_w = shelf_loss_w + ups_loss_w + transformer_loss_w + battery_loss_w
         step = PlantStep(
@@ -198,7 +210,7 @@ class Plant:
             0.0,
             behind_w + transformer_loss_w,
             self.battery.soc_frac if self.battery is not None else None,
-            self.racks.clock_limit,
+            self.cooling.dies.clock_limit,
             self._cooling_state(gpu_c),
         )
         self._count(step, cooling)
@@ -208,7 +220,13 @@ class Plant:
         cooling = self.cooling
         circuits = tuple((c.supply_c, c.return_c, c.flow_frac, c.heat_w) for c in cooling.circuits)
         return _CoolingState(
-            self.racks, cooling, cooling.supply_c, cooling.return_c, cooling.flow_frac, cooling.heat_w, gpu_c, circuits
+            cooling,
+            cooling.loops.supply_c,
+            cooling.loops.return_c,
+            cooling.loops.flow_frac,
+            cooling.loops.heat_w,
+            gpu_c,
+            circuits,
         )
 
     def _heat(self, rack_it_w: Floats) -> tuple[Floats, float, float, float]:

@@ -6,11 +6,12 @@ import math
 
 from twin.catalog import Part
 from twin.errors import InputError
+from twin.facility.bank import Bank, PumpBank
 from twin.facility.battery import BatterySpec
 from twin.facility.coolant import WATER, coolant
 from twin.facility.electrical import ElectricalElement
 from twin.facility.exchanger import wall_w_per_k
-from twin.facility.spec import ChillerSpec, CircuitSpec, LoopSpec
+from twin.facility.spec import ChillerSpec, CircuitSpec, GpuHeatSpec, HeatSinkSpec, LoopSpec
 
 #: specific heat of air at 20 to 40 C and 1 atm (ASHRAE Handbook, Fundamentals).
 AIR_J_PER_KG_K = 1006.0
@@ -25,6 +26,34 @@ def power_shelf(part: Part, rack_rated_w: float) -> ElectricalElement:
     """All power shelves of one rack: as many whole units as its rating times the part's redundancy needs."""
     units = math.ceil(rack_rated_w * part.number("oversize_ratio") / part.number("rated_w") - 1e-9)
     return element(part, part.name, units * part.number("rated_w"))
+
+
+def _bank(part: Part, rated_w: float) -> Bank:
+    """As many whole units as `rated_w` needs, and the part's spare ones."""
+    needed = max(1, math.ceil(rated_w / part.number("unit_rated_w") - 1e-9))
+    return Bank(needed + int(part.number("spare_units")), needed)
+
+
+def _pumps(part: Part, count: int) -> PumpBank:
+    """The pumps of `count` units of the part."""
+    pumps, needed = int(part.number("pumps")), int(part.number("pumps_needed"))
+    return PumpBank(count * pumps, count * needed, part.number("shutoff_head_ratio"))
+
+
+def die(gpu: Part, sink: Part) -> GpuHeatSpec:
+    """A GPU's die on a cold plate or under a heat sink."""
+    return GpuHeatSpec(
+        resistance_k_per_w=gpu.number("thermal_resistance_k_per_w"),
+        throttle_c=gpu.number("die_throttle_c"),
+        clock_min_frac=gpu.number("clock_min_frac"),
+        trip_c=gpu.number("die_max_c"),
+        sink=HeatSinkSpec(
+            heat_j_per_k=sink.number("heat_j_per_k"),
+            convection_frac=sink.number("convection_frac"),
+            still_frac=sink.number("still_frac"),
+            restart_s=sink.number("restart_s"),
+        ),
+    )
 
 
 def liquid_loop(part: Part, name: str, count: int, supply_c: float, circuit: str) -> LoopSpec:
@@ -54,6 +83,8 @@ def liquid_loop(part: Part, name: str, count: int, supply_c: float, circuit: str
         exchanger_w_per_k=wall_w_per_k(heat_w + pump_w, approach_k, approach_k),
         water_max_w_per_k=conductance_w_per_k,
         return_approach_k=approach_k,
+        units=Bank(count, count),
+        pumps=_pumps(part, count),
     )
 
 
@@ -92,6 +123,7 @@ def air_loop(part: Part, name: str, heat_w: float, circuit: str) -> LoopSpec:
         exchanger_w_per_k=wall_w_per_k(heat_w * (1 + fan_frac), hot_end_k, approach_k),
         water_max_w_per_k=heat_w / water_range_k,
         return_approach_k=return_approach_k,
+        units=_bank(part, heat_w),
     )
 
 
@@ -108,6 +140,7 @@ def chiller(part: Part, capacity_w: float) -> ChillerSpec:
         part.number("evaporator_approach_k"),
         part.number("condenser_approach_k"),
         part.number("lift_min_k"),
+        _bank(part, capacity_w),
     )
 
 
@@ -130,6 +163,8 @@ def circuit(part: Part, name: str, supply_c: float, range_k: float, heat_w: floa
         wetting_frac=part.number("wetting_frac"),
         wetting_start_c=part.number("wetting_start_c"),
         chiller=assist,
+        pumps=_pumps(part, 1),
+        coolers=_bank(part, heat_w),
     )
 
 

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, fields
 
 from twin.errors import InputError, did_you_mean
+from twin.facility.bank import Bank, PumpBank
 from twin.facility.battery import BatterySpec
 from twin.facility.electrical import ElectricalElement
 
@@ -29,16 +30,39 @@ def _check_temperature(owner: str, temperature_c: float) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class HeatSinkSpec:
+    """What carries a die's heat: a cold plate with its package, or a heat sink in air.
+
+    `heat_j_per_k` is its heat capacity. `convection_frac` of the rated resistance is convection and grows as flow falls;
+    `still_frac` of the rated conductance is left without flow. A rack that tripped comes back `restart_s` after it is cool again.
+    """
+
+    heat_j_per_k: float
+    convection_frac: float
+    still_frac: float
+    restart_s: float
+
+    def __post_init__(self) -> None:
+        _check("heat sink", self, ("heat_j_per_k", "still_frac"), ("convection_frac", "still_frac"))
+        if self.restart_s < 0:
+            raise InputError(f"heat sink: restart_s must be at least 0 s, not {self.restart_s!r}")
+
+
+@dataclass(frozen=True, slots=True)
 class GpuHeatSpec:
-    """A GPU's die: it runs at supply temperature + resistance x GPU power, and slows down above `throttle_c`, but not below
-    `clock_min_frac`."""
+    """A GPU's die: at rest at supply temperature + resistance x GPU power; it slows down above `throttle_c`, but not below
+    `clock_min_frac`, and its rack trips above `trip_c`."""
 
     resistance_k_per_w: float
     throttle_c: float
     clock_min_frac: float
+    trip_c: float
+    sink: HeatSinkSpec
 
     def __post_init__(self) -> None:
         _check("GPU", self, ("resistance_k_per_w",), ("clock_min_frac",))
+        if self.trip_c < self.throttle_c:
+            raise InputError(f"GPU: it would trip at {self.trip_c:g} C before it slows down at {self.throttle_c:g} C")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +96,8 @@ class LoopSpec:
     Its counterflow exchanger has a wall of `exchanger_w_per_k` (UA). The valve on the circuit's side lets through, up to a
     capacity rate of `water_max_w_per_k`, what holds the supply at `supply_c`, and at least what leaves the exchanger
     `return_approach_k` colder than the loop's return.
+
+    `units` CDUs or air handlers share it evenly; `pumps` are those of all CDUs together (the fans of air handlers go with them).
     """
 
     name: str
@@ -87,6 +113,8 @@ class LoopSpec:
     exchanger_w_per_k: float
     water_max_w_per_k: float
     return_approach_k: float
+    units: Bank = Bank()
+    pumps: PumpBank = PumpBank()
 
     def __post_init__(self) -> None:
         owner = f"loop {self.name}"
@@ -113,6 +141,7 @@ class ChillerSpec:
     evaporator_approach_k: float
     condenser_approach_k: float
     lift_min_k: float
+    bank: Bank = Bank()
 
     def __post_init__(self) -> None:
         positive = ("capacity_w", "carnot_frac", "evaporator_approach_k", "condenser_approach_k", "lift_min_k")
@@ -147,6 +176,8 @@ class CircuitSpec:
     wetting_frac: float
     wetting_start_c: float
     chiller: ChillerSpec | None
+    pumps: PumpBank = PumpBank()
+    coolers: Bank = Bank()
 
     def __post_init__(self) -> None:
         owner = f"circuit {self.name}"

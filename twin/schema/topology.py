@@ -29,6 +29,7 @@ OpticName = Annotated[str, CatalogName("optic")]
 CduName = Annotated[str, CatalogName("cooling", "CDU", "rated_heat_w")]
 DryCoolerName = Annotated[str, CatalogName("cooling", "dry cooler", "wetting_frac")]
 ChillerName = Annotated[str, CatalogName("cooling", "chiller", "carnot_frac")]
+ColdPlateName = Annotated[str, CatalogName("cooling", "cold plate or heat sink", "still_frac")]
 AirHandlerName = Annotated[str, CatalogName("cooling", "air handler", "water_range_k")]
 ShelfName = Annotated[str, CatalogName("electrical", "power shelf", "psu_rated_w")]
 UpsName = Annotated[str, CatalogName("electrical", "UPS")]
@@ -110,6 +111,10 @@ class Cooling(Model):
     """Chiller of the catalogue that assists when the outdoor air is too warm for the setpoint, and serves the air share."""
     air_handler: AirHandlerName
     """Air handler of the catalogue for the share of heat that the liquid does not take."""
+    cold_plate: ColdPlateName = "cold_plate"
+    """Cold plate of the catalogue on the GPUs of racks with a loop: heat capacity, and what is left without flow."""
+    heat_sink: ColdPlateName = "heat_sink"
+    """Heat sink of the catalogue on the GPUs of racks without a loop."""
 
 
 class Electrical(Model):
