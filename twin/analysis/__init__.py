@@ -9,7 +9,17 @@ from twin.analysis.compare import compare_summaries, comparison_table
 from twin.analysis.junit import JUnitCase, write_junit
 from twin.analysis.regress import TOLERANCES, Change, Tolerance, check_baseline
 from twin.analysis.run import Run, open_run
-from twin.analysis.totals import CacheTotals, GridEventRecord, PoolTime, RunTotals, SiteEnergy, SiteGpus, TierObjectives
+from twin.analysis.totals import (
+    CacheTotals,
+    FaultRecord,
+    GridEventRecord,
+    PoolTime,
+    RunTotals,
+    SiteEnergy,
+    SiteGpus,
+    SiteHardware,
+    TierObjectives,
+)
 
 if TYPE_CHECKING:
     from twin.analysis.summary import summarise
@@ -18,6 +28,7 @@ __all__ = [
     "TOLERANCES",
     "CacheTotals",
     "Change",
+    "FaultRecord",
     "GridEventRecord",
     "JUnitCase",
     "PoolTime",
@@ -25,6 +36,7 @@ __all__ = [
     "RunTotals",
     "SiteEnergy",
     "SiteGpus",
+    "SiteHardware",
     "TierObjectives",
     "Tolerance",
     "check_baseline",

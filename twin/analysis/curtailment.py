@@ -133,27 +133,32 @@ def _draw(meters: dict[str, Meter], site: str, start_s: float, end_s: float, ref
 def _goodput(requests: Requests, tiers: list[str], start_s: float, end_s: float, reference_s: float) -> dict[str, Any]:
     before_s = start_s - reference_s
     everyone = np.ones(len(requests.arrival_s), bool)
-    # NaN (not finished) is in no window.
-    done_before = (requests.finish_s > before_s) & (requests.finish_s <= start_s)
-    done_during = (requests.finish_s > start_s) & (requests.finish_s <= end_s)
     came_before = (requests.arrival_s >= before_s) & (requests.arrival_s < start_s)
     came_during = (requests.arrival_s >= start_s) & (requests.arrival_s < end_s)
-
-    def retained(mask: np.ndarray) -> float | None:
-        before = requests.good_tokens(mask & done_before)
-        if not before or end_s <= start_s:
-            return None
-        return (requests.good_tokens(mask & done_during) / (end_s - start_s)) / (before / reference_s)
 
     by_tier = {}
     for tier in tiers:
         mask = requests.of_tier(tier)
         by_tier[tier] = {
-            "goodput_retained_frac": retained(mask),
+            "goodput_retained_frac": retained_goodput(requests, mask, start_s, end_s, reference_s),
             "slo_attainment_frac_before": requests.attainment_frac(mask & came_before),
             "slo_attainment_frac_during": requests.attainment_frac(mask & came_during),
         }
-    return {"goodput_retained_frac": retained(everyone), "by_tier": by_tier}
+    whole = retained_goodput(requests, everyone, start_s, end_s, reference_s)
+    return {"goodput_retained_frac": whole, "by_tier": by_tier}
+
+
+def retained_goodput(
+    requests: Requests, mask: np.ndarray, start_s: float, end_s: float, reference_s: float
+) -> float | None:
+    """Goodput of the requests in `mask` from `start_s` to `end_s` over that in the `reference_s` before; None without either."""
+    # NaN (not finished) is in no window.
+    done_before = (requests.finish_s > start_s - reference_s) & (requests.finish_s <= start_s)
+    done_during = (requests.finish_s > start_s) & (requests.finish_s <= end_s)
+    before = requests.good_tokens(mask & done_before)
+    if not before or end_s <= start_s:
+        return None
+    return (requests.good_tokens(mask & done_during) / (end_s - start_s)) / (before / reference_s)
 
 
 def _actions(run_dir: Path, event: GridEventRecord, end_s: float) -> dict[str, dict[str, float]]:

@@ -18,6 +18,7 @@ from twin.analysis.cache import cache
 from twin.analysis.columns import TableColumns
 from twin.analysis.curtailment import curtailment
 from twin.analysis.fairness import BINS, backlogged, fairness, service_of
+from twin.analysis.faults import SiteDowns, availability, faults
 from twin.analysis.hardware import hardware
 from twin.analysis.jobs import jobs
 from twin.analysis.money import revenue
@@ -46,12 +47,25 @@ def summarise(run_dir: Path, totals: RunTotals) -> dict[str, Any]:
         "energy": _energy(run_dir, totals),
         "hardware": hardware(totals),
         "curtailment": curtailment(run_dir, totals.events, requests, list(totals.tiers), totals.horizon_s),
+        **_reliability(run_dir, requests, totals),
         **({"jobs": jobs(run_dir, totals.job_sites, totals.horizon_s)} if totals.job_sites else {}),
         "economics": _economics(requests, totals),
         "warnings": list(totals.warnings),
         "invariants": {"nothing_lost": counts["lost"] == 0, **totals.invariants},
     }
     return summary
+
+
+def _reliability(run_dir: Path, requests: Requests, totals: RunTotals) -> dict[str, Any]:
+    """Faults, and what was there in spite of them; nothing where nothing failed or went down."""
+    hardware, records = totals.hardware, totals.faults
+    downs = {name: SiteDowns(run_dir, name, site, records, totals.horizon_s) for name, site in hardware.items()}
+    if not records and not any(down.events for down in downs.values()):
+        return {}
+    return {
+        "faults": faults(records, downs, requests, totals.horizon_s),
+        "availability": availability(hardware, downs, totals.horizon_s),
+    }
 
 
 def _counts(run_dir: Path, requests: Requests, totals: RunTotals) -> dict[str, Any]:

@@ -97,6 +97,27 @@ class GridEventRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class FaultRecord:
+    """Units of a component that failed from `start_s` to `end_s`, the horizon at most; `cause` is scheduled or drawn."""
+
+    name: str
+    site: str
+    component: str
+    units: int
+    start_s: float
+    end_s: float
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class SiteHardware:
+    """What of a site can be down: how many racks with GPUs, and its instances with their GPUs."""
+
+    racks: int
+    instances: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class SiteGpus:
     """GPUs of a site, and how many of them belong to instances that serve; the rest is there for jobs."""
 
@@ -114,7 +135,7 @@ class RunTotals:
     moved between pools, None without one, `job_sites` the sites that have jobs. `sandboxes` are those of all sites in which
     tools run: infinite where tools never wait, None where nothing is said of tools. `warnings` say where the run went outside
     what its models were made for. `tenants` are those of the scenario, by name, with what each is owed; `token_weights` what an
-    input and an output token count in what a tenant is served.
+    input and an output token count in what a tenant is served. `hardware` is what `faults` can take down, by site.
     """
 
     scenario: str
@@ -136,3 +157,5 @@ class RunTotals:
     warnings: tuple[str, ...] = ()
     tenants: Mapping[str, float] = field(default_factory=dict)
     token_weights: tuple[float, float] = (1.0, 2.0)
+    faults: tuple[FaultRecord, ...] = ()
+    hardware: Mapping[str, SiteHardware] = field(default_factory=dict)

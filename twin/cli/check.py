@@ -54,6 +54,10 @@ def describe(file: str, overrides: Mapping[str, object] | None = None) -> str:
         from twin.engine.workload_source import check_workload  # loads the engine, which other files do not wait for
 
         check_workload(loaded.scenario)
+    if loaded.scenario.faults.any:
+        from twin.engine.fault_plan import check_faults
+
+        check_faults(loaded)
     return f"scenario, {_size(loaded.scenario.topology, catalog_with(loaded.scenario.catalog))}"
 
 

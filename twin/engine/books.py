@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from twin.analysis import CacheTotals, GridEventRecord, PoolTime, RunTotals, SiteEnergy, SiteGpus, TierObjectives
+from twin.analysis import CacheTotals, GridEventRecord, PoolTime, RunTotals, SiteEnergy, SiteGpus, SiteHardware, TierObjectives
 from twin.engine.control_process import ControlProcess
+from twin.engine.fault_process import FaultProcess
 from twin.engine.planner_process import PlannerProcess
 from twin.engine.plant_process import PlantProcess
 from twin.engine.records import SiteRecorder
@@ -38,6 +39,7 @@ class SiteRun:
     plant: PlantProcess
     control: ControlProcess
     tasks: TaskRecorder
+    faults: FaultProcess
     planner: PlannerProcess | None = None
     emitted: int = 0
 
@@ -62,6 +64,8 @@ def totals(scenario: Scenario, sites: Sequence[SiteRun], admission: Admission | 
             for e in site.runtime.feed.events
         ),
         invariants=_invariants(scenario, sites, admission),
+        faults=tuple(fault for site in sites for fault in site.faults.records(site.runtime.name)),
+        hardware={site.runtime.name: _hardware(site) for site in sites},
         energy_price_usd_per_j=scenario.grid.energy_price,
         cache=_cache(scenario, sites),
         planner_moves=scenario.represent * sum(planner.moves for planner in planners) if planners else None,
@@ -263,6 +267,11 @@ def _objectives(tier: Tier) -> TierObjectives:
 def _gpus(site: SiteRun) -> SiteGpus:
     loads = site.runtime.loads
     return SiteGpus(int(loads.gpus.sum()), int(loads.gpus_on.sum()))
+
+
+def _hardware(site: SiteRun) -> SiteHardware:
+    instances = {station.worker.name: station.worker.spec.gpus for station in site.runtime.stations}
+    return SiteHardware(len(site.runtime.loads.gpus), instances)
 
 
 def _energy(site: SiteRun) -> SiteEnergy:

@@ -11,6 +11,7 @@ from twin.engine.hardware import Hardware, RackHardware
 from twin.engine.outages import Outages
 from twin.engine.records import SiteRecorder
 from twin.engine.site_runtime import SiteRuntime
+from twin.fabric import FabricPlan
 from twin.performance import StepCost
 from twin.schema.instances import instance_of
 from twin.schema.scenario import Scenario
@@ -35,10 +36,11 @@ def build_outages(
         )
         return replace(instance, links=left).cost()
 
-    return Outages(clock, runtime, recorder, _hardware(site, catalog, runtime), serving.restart, cost_at)
+    return Outages(clock, runtime, recorder, site_hardware(site, catalog, runtime.network.plan), serving.restart, cost_at)
 
 
-def _hardware(site: Site, catalog: Catalog, runtime: SiteRuntime) -> Hardware:
+def site_hardware(site: Site, catalog: Catalog, plan: FabricPlan) -> Hardware:
+    """What computes and connects at `site`, on the fabric of `plan`."""
     racks: list[RackHardware] = []
     node = 0
     for group in site.racks:
@@ -48,4 +50,4 @@ def _hardware(site: Site, catalog: Catalog, runtime: SiteRuntime) -> Hardware:
         for index in range(group.count):
             racks.append(RackHardware(f"{group.name}/{index}", gpus, trays, domain, switches, node))
             node += trays
-    return Hardware(racks, runtime.network.plan)
+    return Hardware(racks, plan)

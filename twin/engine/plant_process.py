@@ -168,7 +168,12 @@ class PlantProcess:
         self._recorder.add(step, gpu_w, tokens_out * site.represent, target_w, held)
         self._watch_limit(to_s, step, level_w)
         self._throttle(to_s, step)
+        self.watch_racks(to_s)
         return step
+
+    def watch_racks(self, now_s: float) -> None:
+        """Tell what runs on the racks which of them are up; after each step, and after each verb on the plant."""
+        self._site.outages.racks(now_s, self._site.plant.rack_up)
 
     def _cpu_w(self, to_s: float) -> np.ndarray:
         """Mean power of each CPU rack since the last step."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from twin.analysis import summarise
 from twin.analysis.report import write_report
+from twin.engine.fault_plan import check_faults
 from twin.engine.simulation import OnProgress, Simulation
 from twin.recording import RunDirectory
 from twin.schema import LoadedScenario
@@ -39,6 +40,7 @@ def run_scenario(loaded: LoadedScenario, out: Path | None = None, on_progress: O
     """
     scenario = loaded.scenario
     started = time.time()
+    check_faults(loaded)
     with RunDirectory.create(out if out is not None else Path("runs") / run_directory_name(loaded)) as output:
         output.write_text("scenario.resolved.yaml", loaded.to_yaml())
         totals = Simulation(scenario, output, on_progress).run()

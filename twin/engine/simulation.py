@@ -15,6 +15,8 @@ from twin.engine.clock import Clock
 from twin.engine.control_process import ControlProcess
 from twin.engine.doorkeeper import admission
 from twin.engine.entrance import Entrance
+from twin.engine.fault_plan import faults_of
+from twin.engine.fault_process import FaultProcess
 from twin.engine.job_process import JobProcess
 from twin.engine.outage_builder import build_outages
 from twin.engine.planner_process import PlannerProcess
@@ -58,12 +60,15 @@ class Simulation:
             racks = len(runtime.loads.gpus)
             runtime.jobs = JobProcess(self._clock, runtime.queue, runtime.name, racks, recorder, output.writer("jobs"))
         runtime.outages = build_outages(scenario, place, self._catalog, self._clock, runtime, recorder)
+        components = (*runtime.plant.components(), *runtime.outages.components()) if scenario.faults.any else ()
+        planned = faults_of(scenario, place, components, self._catalog)
+        faults = FaultProcess(planned, (runtime.plant, runtime.outages), recorder, horizon_s)
         times = step_times(
             horizon_s,
             scenario.records.interval,
             scenario.records.worker_interval,
             control.step,
-            runtime.feed.boundaries_s(),
+            [*runtime.feed.boundaries_s(), *faults.boundaries_s()],
         )
         plant = PlantProcess(self._clock, runtime, recorder, times, horizon_s)
         acting = ControlProcess(self._clock, runtime, plant, recorder, policy_of(control), control, scenario.tiers)
@@ -73,7 +78,7 @@ class Simulation:
             planner = PlannerProcess(self._clock, runtime, recorder, scenario.serving.planner, tpot_s)
             runtime.outages.on_down = planner.call_off
         tasks = TaskRecorder(runtime.name, runtime.runner, output.writer("tasks"), scenario.represent)
-        site = SiteRun(runtime, recorder, plant, acting, tasks, planner)
+        site = SiteRun(runtime, recorder, plant, acting, tasks, faults, planner)
         plant.after_step = lambda due: self._after_step(site, due)
         return site
 
@@ -105,6 +110,8 @@ class Simulation:
     # --- as it goes --------------------------------------------------------------------------------------------------
 
     def _after_step(self, site: SiteRun, due: StepTime) -> None:
+        if site.faults.act(due.time_s):
+            site.plant.watch_racks(due.time_s)
         if due.record_workers:
             site.tasks.write(due.time_s, site.plant.cpu_j)
         if due.control:

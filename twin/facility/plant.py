@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
+
 from twin.errors import SimulationError
 from twin.facility.battery import Battery, BatteryOrder
 from twin.facility.component import Component
@@ -144,6 +147,11 @@ class Plant:
     def components(self) -> tuple[Component, ...]:
         """Everything of it that can fail."""
         return self.cooling.components()
+
+    @property
+    def rack_up(self) -> npt.NDArray[np.bool_]:
+        """Which racks have power and have not tripped: shape (racks,)."""
+        return ~self.cooling.rack_tripped
 
     def fail(self, key: str, units: int = 1) -> None:
         """Take `units` of a component away from the next step on. Raises SimulationError where there are none to take."""

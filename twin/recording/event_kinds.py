@@ -40,6 +40,8 @@ EVENT_KINDS: dict[str, EventKind] = {
     "cap_met_again": EventKind("plant", "cap met again"),
     "thermal_throttle": EventKind("plant", "clock held down by heat"),
     "thermal_release": EventKind("plant", "clock free of heat again"),
+    "fault": EventKind("plant", "component fails"),
+    "repair": EventKind("plant", "component is repaired"),
     "rack_dark": EventKind("plant", "rack without power or too hot"),
     "rack_live": EventKind("plant", "rack has power and is cool again"),
     "planner_drain": EventKind("serving", "instance drains, then moves"),

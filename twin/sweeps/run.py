@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from twin.analysis import open_run
+from twin.engine.fault_plan import check_faults
 from twin.errors import InputError, Problem, TwinError
 from twin.processes import processes
 from twin.recording import is_run_directory
@@ -104,6 +105,7 @@ def _points(scenario: Source, axes: Sequence[Axis], fixed: Mapping[str, object])
     for index, (given, values) in enumerate(grid(axes)):
         try:
             loaded = load_scenario(scenario, {**fixed, **given})
+            check_faults(loaded)
         except InputError as error:
             if not error.problems:
                 raise InputError(f"{said(values)}: {error}") from error
