@@ -126,6 +126,18 @@ def parser() -> argparse.ArgumentParser:
     sweep.add_argument("--json", action="store_true", help="print the table as JSON and nothing else on stdout")
     sweep.set_defaults(call=_sweep)
 
+    faults = commands.add_parser("faults", help="run a scenario with one random fault at a time and see what each does")
+    _scenario(faults)
+    faults.add_argument("--list", action="store_true", help="list what can fail, with how many units, and leave")
+    faults.add_argument("--runs", type=int, default=20, metavar="N", help="faults, a run each (default: 20)")
+    faults.add_argument("--seed", type=int, default=1, metavar="N", help="of the faults drawn; the runs keep the scenario's")
+    faults.add_argument("--kinds", metavar="A,B,...", help="kinds of components that fail (default: all there are)")
+    faults.add_argument("--duration", metavar="TIME", help="until the repair (default: drawn around the catalogue's mean)")
+    faults.add_argument("--jobs", type=int, metavar="N", help="runs at once (default: one for each core)")
+    faults.add_argument("--out", type=Path, metavar="DIR", help="keep the runs and the table (default: the table is printed)")
+    faults.add_argument("--json", action="store_true", help="print the table as JSON and nothing else on stdout")
+    faults.set_defaults(call=_faults)
+
     pareto = commands.add_parser(
         "pareto", help="find the frontier of systems: tokens/s per GPU and per MW over tokens/s per user"
     )
@@ -279,6 +291,25 @@ def _sweep(options: argparse.Namespace) -> int:
 
     return sweep_command(
         options.scenario, pairs(options.set), options.over, options.jobs, options.out, options.resume, options.json
+    )
+
+
+def _faults(options: argparse.Namespace) -> int:
+    from twin.cli.faults import faults_command, faults_list_command
+
+    if options.list:
+        return faults_list_command(options.scenario, pairs(options.set), options.json)
+    kinds = [kind.strip() for kind in options.kinds.split(",")] if options.kinds is not None else []
+    return faults_command(
+        options.scenario,
+        pairs(options.set),
+        options.runs,
+        options.seed,
+        kinds,
+        options.duration,
+        options.jobs,
+        options.out,
+        options.json,
     )
 
 
