@@ -13,7 +13,7 @@ from twin.facility.sizing import (
     capacity_rate_w_per_k,
     chiller,
     circuit,
-    die as size_die,
+    die,
     element,
     liquid_loop,
     power_shelf,
@@ -34,8 +34,7 @@ def plant_spec(site: Site, catalog: Catalog) -> PlantSpec:
     for group in site.racks:
         gpu = catalog.part("gpu", catalog.part("rack", group.rack).text("gpu"))
         sink = site.cooling.cold_plate if group.loop is not None else site.cooling.heat_sink
-        die = size_die(gpu, catalog.part("cooling", sink))
-        racks.append(_rack_spec(site, group, die, catalog))
+        racks.append(_rack_spec(site, group, die(gpu, catalog.part("cooling", sink)), catalog))
     racks += [_rack_spec(site, cpu_group, None, catalog) for cpu_group in site.cpu_racks]
     for rack in racks:
         heat_w = rack.count * (rated_w[rack.name] + rack.shelf.loss_w(rated_w[rack.name]))
@@ -83,7 +82,7 @@ def plant_spec(site: Site, catalog: Catalog) -> PlantSpec:
     )
 
 
-def _rack_spec(site: Site, group: RackGroup | CpuRackGroup, die: GpuHeatSpec | None, catalog: Catalog) -> RackSpec:
+def _rack_spec(site: Site, group: RackGroup | CpuRackGroup, heat: GpuHeatSpec | None, catalog: Catalog) -> RackSpec:
     part = catalog.part("rack", group.rack)
     return RackSpec(
         name=group.name,
@@ -91,7 +90,7 @@ def _rack_spec(site: Site, group: RackGroup | CpuRackGroup, die: GpuHeatSpec | N
         shelf=power_shelf(catalog.part("electrical", site.electrical.power_shelf), part.number("rated_w")),
         loop=group.loop,
         liquid_heat_frac=part.number("liquid_heat_frac"),
-        gpu=die,
+        gpu=heat,
     )
 
 

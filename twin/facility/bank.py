@@ -10,7 +10,7 @@ from twin.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class Bank:
-    """`units` of which `needed` carry the rating; the rest are spare (N+1: units = needed + 1) and add nothing while all is well."""
+    """`units` of which `needed` carry the rating; the rest are spare (N+1: one) and add nothing while all is well."""
 
     units: int = 1
     needed: int = 1
@@ -51,3 +51,7 @@ class PumpBank(Bank):
             return 0.0
         crowding = self.needed / left
         return math.sqrt(self.shutoff_head_ratio / (1 + (self.shutoff_head_ratio - 1) * crowding * crowding))
+
+
+ONE_UNIT = Bank()
+ONE_PUMP = PumpBank()

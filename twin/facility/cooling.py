@@ -60,8 +60,8 @@ class Cooling:
         return self.dies.tripped
 
     def components(self) -> tuple[Component, ...]:
-        """Everything of it that can fail: `cdu`, `cdu_pump` and `leak` of each loop, `pump`, `cooler` and `chiller` of each circuit,
-        `air_handler` of the hall."""
+        """Everything of it that can fail: `cdu`, `cdu_pump` and `leak` of each loop, `pump`, `cooler` and `chiller` of each
+        circuit, `air_handler` of the hall."""
         *liquid, air = self.loops.specs
         parts = [
             part

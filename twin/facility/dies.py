@@ -80,10 +80,8 @@ class Dies:
         resistance = self._resistance if flow_met_frac is None else self._with_less_flow(flow_met_frac)
         rest_c = coolant_c + resistance * gpu_max_w
         if self._gpu_c is None:
-            gpu_c = rest_c
-        else:
-            gpu_c = rest_c + (self._gpu_c - rest_c) * self._decay_over(duration_s, resistance)
-        self._gpu_c = gpu_c
+            self._gpu_c = rest_c
+        gpu_c = self._gpu_c = rest_c + (self._gpu_c - rest_c) * self._decay_over(duration_s, resistance)
         hot = gpu_c > self._throttle_c
         if self._throttling or hot.any():
             self._throttle(duration_s, gpu_max_w, coolant_c, resistance, hot)
@@ -141,7 +139,7 @@ class Dies:
             self._any_tripped = True
 
     def _come_back(self, duration_s: float, hot: npt.NDArray[np.bool_], flow_met_frac: Floats | None) -> None:
-        """A tripped rack comes back once its die has been below the throttle limit, with coolant flowing, for the restart time."""
+        """A tripped rack comes back once its die has been below the throttle limit, with coolant flowing, for so long."""
         fit = ~hot
         if flow_met_frac is not None:
             fit &= (flow_met_frac[self._loop] > 0) | (self._loop == self._air)

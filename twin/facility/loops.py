@@ -69,9 +69,14 @@ class Loops:
         self._water_max = self._rated_water * passing
         self._shares_water = None if self._cut is None else (flowing & watered).astype(np.float64)
         self._target_w = np.maximum(self._intercept_c - self._closing * self._setpoint_c, _RANGE_MIN_K) * self._full_w_per_k
-        # The least ratio that the exchangers have while their circuit has at least as much water as there is coolant: it falls
-        # with the flow, so that of full flow.
-        least_water = np.minimum(self._water_max, self._full_w_per_k)
+        # The least ratio that the exchangers have while their circuit has so much water per coolant: it falls with the flow, so
+        # that of full flow.
+        all_coolant = self.by_circuit(self._full_w_per_k)
+        self._plenty = [
+            max(1.0, circuit.full_w_per_k * circuit.flow_share / coolant if coolant else 1.0) * (1 - 1e-9)
+            for circuit, coolant in zip(self._circuits, all_coolant, strict=True)
+        ]
+        least_water = np.minimum(self._water_max, self._full_w_per_k * np.array(self._plenty)[self._circuit_of])
         self._ratio_least = exchanger.ratio(self._wall / self._full_w_per_k, self._wall / least_water)
 
     def advance(self, duration_s: float, heat_w: Floats) -> tuple[Floats, Floats]:
@@ -179,7 +184,7 @@ class Loops:
         return np.minimum(self.flow_frac / asked, 1.0)
 
     def _water_limit(self, conductance: Floats) -> tuple[bool, Floats]:
-        """(whether every circuit has at least as much water as its loops have coolant, the most water of each exchanger).
+        """(whether every circuit has water in plenty for its loops' coolant, the most water of each exchanger).
 
         That is its valve wide open, or its share of the pump's full flow. Shares go with the loops' own capacity rates, for
         balanced exchangers need as much water as there is coolant.
@@ -187,11 +192,12 @@ class Loops:
         shared = conductance if self._shares_water is None else conductance * self._shares_water
         plentiful = True
         per_coolant = []
-        for circuit, coolant in zip(self._circuits, self.by_circuit(shared), strict=True):
+        for circuit, coolant, plenty in zip(self._circuits, self.by_circuit(shared), self._plenty, strict=True):
             water = circuit.full_w_per_k * circuit.flow_share
             # a circuit that no loop draws on: any share will do
-            per_coolant.append(water / coolant if water > 0 and coolant > 0 else 1.0)
-            plentiful = plentiful and water >= coolant
+            share = water / coolant if water > 0 and coolant > 0 else plenty
+            per_coolant.append(share)
+            plentiful = plentiful and share >= plenty
         return plentiful, np.minimum(self._water_max, conductance * np.array(per_coolant)[self._circuit_of])
 
     def _water(self, moved_w: Floats, conductance: Floats, limit: Floats, ratio_limit: Floats | None, margin_k: Floats) -> Floats:

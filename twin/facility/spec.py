@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, fields
 
 from twin.errors import InputError, did_you_mean
-from twin.facility.bank import Bank, PumpBank
+from twin.facility.bank import ONE_PUMP, ONE_UNIT, Bank, PumpBank
 from twin.facility.battery import BatterySpec
 from twin.facility.electrical import ElectricalElement
 
@@ -113,8 +113,8 @@ class LoopSpec:
     exchanger_w_per_k: float
     water_max_w_per_k: float
     return_approach_k: float
-    units: Bank = Bank()
-    pumps: PumpBank = PumpBank()
+    units: Bank = ONE_UNIT
+    pumps: PumpBank = ONE_PUMP
 
     def __post_init__(self) -> None:
         owner = f"loop {self.name}"
@@ -141,7 +141,7 @@ class ChillerSpec:
     evaporator_approach_k: float
     condenser_approach_k: float
     lift_min_k: float
-    bank: Bank = Bank()
+    bank: Bank = ONE_UNIT
 
     def __post_init__(self) -> None:
         positive = ("capacity_w", "carnot_frac", "evaporator_approach_k", "condenser_approach_k", "lift_min_k")
@@ -176,8 +176,8 @@ class CircuitSpec:
     wetting_frac: float
     wetting_start_c: float
     chiller: ChillerSpec | None
-    pumps: PumpBank = PumpBank()
-    coolers: Bank = Bank()
+    pumps: PumpBank = ONE_PUMP
+    coolers: Bank = ONE_UNIT
 
     def __post_init__(self) -> None:
         owner = f"circuit {self.name}"
