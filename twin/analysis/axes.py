@@ -14,6 +14,9 @@ from twin.analysis import style
 #: Margins of every figure in inches: left, right (where lines are labelled), below, above.
 PLOT_AREA = (0.6, 1.35, 0.5, 0.32)
 
+#: Most faults that are told apart in a figure; more are bars only.
+FAULTS_NAMED = 8
+
 _TIME_UNITS = ((86400.0, "days", 3 * 86400.0), (3600.0, "h", 3 * 3600.0), (60.0, "min", 600.0), (1.0, "s", 0.0))
 
 
@@ -56,6 +59,29 @@ def shade_events(axes: Axes, events: Sequence[dict[str, Any]], horizon_s: float,
                 va="top",
                 fontsize=8.5,
                 color=style.MUTED,
+            )
+
+
+def mark_faults(axes: Axes, faults: Sequence[dict[str, Any]], horizon_s: float, named: bool = False) -> None:
+    """Mark each fault of the summary by a bar along the foot of the axes, darker where several are; the few with a line where they
+    begin. `named` writes the names of these above the bar."""
+    factor, _ = time_unit(horizon_s)
+    few = len(faults) <= FAULTS_NAMED
+    foot = axes.get_xaxis_transform()
+    for place, fault in enumerate(faults):
+        start, end = fault["start_s"] / factor, fault["end_s"] / factor
+        axes.plot((start, end), (0.012, 0.012), transform=foot, color=style.FAULT, alpha=0.6, linewidth=4, solid_capstyle="butt")
+        if few:
+            axes.axvline(start, color=style.FAULT, linewidth=0.8, linestyle=(0, (1, 2)))
+        if few and named:
+            axes.annotate(
+                fault["name"],
+                (start, 0.88 - 0.06 * (place % 3)),
+                (3, 0),
+                xycoords=("data", "axes fraction"),
+                textcoords="offset points",
+                fontsize=8.5,
+                color=style.FAULT,
             )
 
 

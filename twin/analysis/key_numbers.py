@@ -23,6 +23,9 @@ _NONE = "–"
 #: Tenants in a table; the others are in summary.json.
 _MOST_TENANTS = 12
 
+#: Faults in a table; the others are in summary.json.
+_MOST_FAULTS = 12
+
 #: Causes of lost GPU time in words, in the order in which they are told.
 LOST = {
     "memory": "memory below its peak rate",
@@ -77,6 +80,10 @@ def key_numbers(summary: dict[str, Any]) -> list[Table]:
     ]
     if summary["curtailment"]:
         tables.append(_events(summary))
+    if "availability" in summary:
+        tables.append(_availability(summary))
+    if summary.get("faults"):
+        tables.append(_faults(summary["faults"]))
     if "jobs" in summary:
         tables.append(_jobs(summary["jobs"]))
     tables += _who(summary)
@@ -115,6 +122,35 @@ def summary_text(summary: dict[str, Any]) -> str:
 
 def _pad(cell: str, width: int, index: int) -> str:
     return cell.ljust(width) if index == 0 else cell.rjust(width)
+
+
+def _availability(summary: dict[str, Any]) -> Table:
+    there = summary["availability"]
+    named = ((name, there["sites"][name]) for name in there["sites"])
+    rows = [*named, *([("all", there)] if len(there["sites"]) > 1 else [])]
+    keys = ("racks_frac", "instances_frac", "racks_min_frac", "instances_min_frac")
+    cells = tuple((name, *(_percent(row.get(key)) for key in keys)) for name, row in rows)
+    return Table("Availability", ("", "racks", "instances", "fewest racks", "fewest instances"), cells)
+
+
+def _faults(faults: list[dict[str, Any]]) -> Table:
+    """The faults that cost most, in order of time; the others are in summary.json."""
+    cost = {fault["name"]: 1.0 if fault["goodput_retained_frac"] is None else fault["goodput_retained_frac"] for fault in faults}
+    worst = sorted(faults, key=lambda fault: (-fault["instances_down_max"], cost[fault["name"]]))[:_MOST_FAULTS]
+    title = "Faults" if len(worst) == len(faults) else f"Faults (the worst {len(worst)} of {len(faults):,})"
+    rows = tuple(
+        (
+            fault["name"],
+            fault["component"] + (f" x {fault['units']}" if fault["units"] > 1 else ""),
+            _seconds(fault["start_s"]),
+            _seconds(fault["end_s"] - fault["start_s"]),
+            str(fault["racks_down_max"]),
+            str(fault["instances_down_max"]),
+            _percent(fault["goodput_retained_frac"]),
+        )
+        for fault in sorted(worst, key=lambda fault: fault["start_s"])
+    )
+    return Table(title, ("", "what", "at", "for", "racks down", "instances down", "goodput retained"), rows)
 
 
 def _tiers(summary: dict[str, Any]) -> Table:

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from twin.analysis import style
-from twin.analysis.axes import PLOT_AREA, label_right, last_known, nothing_to_show, shade_events, time_axis, time_unit
+from twin.analysis.axes import PLOT_AREA, label_right, last_known, mark_faults, nothing_to_show, shade_events, time_axis, time_unit
 from twin.analysis.columns import Names, TableColumns
 from twin.analysis.job_plot import draw_gpus
 from twin.analysis.series import RequestSeries, StepTable, bin_edges, busiest_unit
@@ -39,6 +39,7 @@ class Plots:
         self._summary = summary
         self._horizon_s: float = summary["horizon_s"]
         self._events: list[dict[str, Any]] = summary["curtailment"]
+        self._faults: list[dict[str, Any]] = summary.get("faults", [])
         self._tiers: dict[str, dict[str, Any]] = summary["service"]["tiers"]
 
     @cached_property
@@ -101,7 +102,7 @@ class Plots:
             if (y := last_known(values)) is not None:
                 labels.append((y / factor, text, colour))
         self._name_targets(axes, factor, site)
-        self._finish(axes, f"Power of {site}", unit, labels, [e for e in self._events if e["site"] == site], named=True)
+        self._finish(axes, f"Power of {site}", unit, labels, self._at(site), named=True, site=site)
         return axes
 
     def tokens(self, axes: Axes | None = None) -> Axes:
@@ -184,7 +185,7 @@ class Plots:
                 labels.append((y, name.replace("_", " "), style.MUTED))
         if not found["return_c"]:
             nothing_to_show(axes, "no cooling loop was recorded")
-        self._finish(axes, f"Temperatures of {site}", "°C", labels, self._at(site))
+        self._finish(axes, f"Temperatures of {site}", "°C", labels, self._at(site), site=site)
         return axes
 
     def clocks(self, axes: Axes | None = None) -> Axes:
@@ -334,7 +335,7 @@ class Plots:
             axes.plot(at, pue, color=style.COMPONENTS[2][2])
             axes.set_ylim(1.0, max(1.02, 1 + (float(np.nanmax(pue)) - 1) * 1.25))
             labels.append((y, f"{y:.3f}", style.COMPONENTS[2][2]))
-        self._finish(axes, f"PUE of {site}", "", labels, self._at(site))
+        self._finish(axes, f"PUE of {site}", "", labels, self._at(site), site=site)
         return axes
 
     def jobs(self, axes: Axes | None = None, site: str | None = None) -> Axes:
@@ -347,7 +348,7 @@ class Plots:
         else:
             edges, at = self._bins(FINE_BINS)
             labels = draw_gpus(axes, self._power.steps("job_gpus", site), uses, edges, at)
-        self._finish(axes, "GPUs by use", "", labels, self._at(site), named=True)
+        self._finish(axes, "GPUs by use", "", labels, self._at(site), named=True, site=site)
         return axes
 
     def actions(self, axes: Axes | None = None) -> Axes:
@@ -427,8 +428,10 @@ class Plots:
         events: list[dict[str, Any]],
         named: bool = False,
         ticks: bool = True,
+        site: str | None = None,
     ) -> None:
         shade_events(axes, events, self._horizon_s, named)
+        mark_faults(axes, [f for f in self._faults if site in (None, f["site"])], self._horizon_s, named)
         time_axis(axes, self._horizon_s)
         axes.set_title(f"{title}, {unit}" if unit else title, loc="left", fontsize=10.5, fontweight="bold", color=style.INK)
         if ticks and axes.get_yscale() == "linear" and len(axes.get_yticks()):

@@ -99,7 +99,7 @@ def _sections(plots: Plots) -> Iterator[tuple[str, list[Drawing]]]:
                 f"power-{i}",
                 f"Power of {site} by component over time, with the meter (line; the grey band spans its lowest and highest "
                 "steps), the feed limit (dashed) and the load target (red). Hatched: covered by battery or generators; dotted: "
-                "charging the battery. Grid events are shaded, their ramp lighter.",
+                "charging the battery. Grid events are shaded, their ramp lighter; dark red bars at the foot are faults.",
                 3.9,
                 partial(plots.power, site=site),
             )

@@ -27,6 +27,8 @@ class Paragraph:
 def story(summary: dict[str, Any]) -> list[Paragraph]:
     """What happened, what it cost and whether anything was lost, the most important first."""
     paragraphs = [_event(summary, event) for event in summary["curtailment"]]
+    if summary.get("faults"):
+        paragraphs.append(_faults(summary))
     warnings = summary["warnings"]
     outside = [Paragraph("Outside what the models were made for", tuple(f"{w}." for w in warnings), "bad")] if warnings else []
     return [*paragraphs, *outside, _service(summary), _kept(summary)]
@@ -67,6 +69,33 @@ def _event(summary: dict[str, Any], event: dict[str, Any]) -> Paragraph:
     sentences += _acted(event)
     good = event["compliance_frac"] == 1.0
     return Paragraph(heading, tuple(sentences), "good" if good else "bad")
+
+
+def _faults(summary: dict[str, Any]) -> Paragraph:
+    faults, there = summary["faults"], summary["availability"]
+    racks, instances = (max(fault[f"{what}_down_max"] for fault in faults) for what in ("racks", "instances"))
+    if len(faults) == 1:
+        (fault,) = faults
+        sentences = [f"{fault['component']} failed at {clock(fault['start_s'])}, for {_duration(fault['end_s'] - fault['start_s'])}."]
+    else:
+        first, last = min(fault["start_s"] for fault in faults), max(fault["start_s"] for fault in faults)
+        kinds = dict.fromkeys(fault["component"].partition("/")[0] for fault in faults)
+        sentences = [
+            f"{len(faults):,} faults began between {clock(first)} and {clock(last)}, of these kinds: {_listed(list(kinds))}."
+        ]
+    down = [f"{count} {what}{'' if count == 1 else 's'}" for count, what in ((racks, "rack"), (instances, "instance")) if count]
+    sentences.append(f"At the worst moment {_listed(down)} were down at once." if down else "No rack and no instance went down.")
+    sentences.append(f"Over the run {_percent(there['instances_frac'])} of the instances' time was there.")
+    kept = [fault for fault in faults if fault["goodput_retained_frac"] is not None]
+    if kept:
+        worst = min(kept, key=lambda fault: fault["goodput_retained_frac"])
+        sentences.append(
+            f"The tokens delivered within their promises fell most in {worst['name']}, to {_percent(worst['goodput_retained_frac'])} "
+            "of what they had been just before."
+            if worst["goodput_retained_frac"] < 1.0 - _NOTICEABLE_FRAC
+            else "The tokens delivered within their promises did not fall in any of them."
+        )
+    return Paragraph("Faults", tuple(sentences))
 
 
 def _complied(event: dict[str, Any]) -> Iterable[str]:

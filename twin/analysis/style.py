@@ -68,6 +68,7 @@ TASK_PARTS = (
 #: Sandboxes in use, and tools that wait for one.
 SANDBOXES = ("#2b9a77", "#d99a2b")
 STORAGE = "#5a3f8f"
+FAULT = "#8f1f3c"
 #: Colours of events by who caused them.
 GROUPS = {
     "grid": TARGET,
