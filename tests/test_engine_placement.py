@@ -37,12 +37,8 @@ def _place(site: Site, *pools: Pool) -> dict[str, list[Place]]:
 def test_the_emptiest_domain_first_and_the_first_of_equals() -> None:
     # Two racks of one domain of 72 each: halves go left, right, left, right.
     found = _place(_site(a=("gb200_nvl72", 2)), _pool("p", 36, 4))["p"]
-    assert found == [
-        Place(0, 0, ((0, 0, 36),)),
-        Place(1, 18, ((1, 0, 36),)),
-        Place(0, 9, ((0, 36, 36),)),
-        Place(1, 27, ((1, 36, 36),)),
-    ]
+    left, right = ((0, 0, 36),), ((1, 0, 36),)
+    assert found == [Place(0, 0, left), Place(1, 18, right), Place(0, 9, ((0, 36, 36),)), Place(1, 27, ((1, 36, 36),))]
 
 
 def test_large_instances_go_first_whatever_the_order_of_pools() -> None:

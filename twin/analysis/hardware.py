@@ -12,6 +12,7 @@ from twin.analysis.totals import LOSSES, PoolTime, RunTotals
 def hardware(totals: RunTotals) -> dict[str, Any]:
     """The `hardware` of a summary: the whole factory's, and under `pools` each pool's.
 
+    `availability_frac` is the share of the time of GPUs with instances for which these could work; all other shares are of that.
     `speed_of_light_frac` is what the work done takes at the speed of light, over the time that GPUs were there; with the losses
     of `lost_frac` it adds up to 1. `bound_output_tokens_per_s` is the rate at which the same mix would come out at that speed.
     Where a planner moves instances between pools, `planner_moves` counts them; a pool's `gpus` are those at the end, and its
@@ -36,4 +37,5 @@ def _shares(pools: Sequence[PoolTime], horizon_s: float) -> dict[str, Any]:
         rate = math.fsum(getattr(pool, name) for pool in pools) / horizon_s
         shares[f"{name}_per_s"] = rate
         shares[f"bound_{name}_per_s"] = rate / frac if frac else None
+    shares["availability_frac"] = available_s / (available_s + math.fsum(pool.down_s for pool in pools))
     return shares

@@ -52,7 +52,8 @@ class PoolTime:
     """GPU seconds of a pool, and what it made of them. `gpus` are those it has at the end.
 
     `light_s` is what the work done takes at the speed of light: every efficiency 1, no overheads, batches as large as arithmetic
-    needs. `lost_s` is what came on top, by cause (`LOSSES`); with it, that adds up to `available_s`.
+    needs. `lost_s` is what came on top, by cause (`LOSSES`); with it, that adds up to `available_s`. In `down_s` instances could
+    not work: hardware had failed, or they were starting again.
     """
 
     gpus: int
@@ -61,6 +62,7 @@ class PoolTime:
     lost_s: dict[str, float]
     output_tokens: float
     prompt_tokens: float
+    down_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

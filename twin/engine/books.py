@@ -99,6 +99,7 @@ def _pool_times(scenario: Scenario, sites: Sequence[SiteRun]) -> dict[str, PoolT
             lost_s={**lost, "idle": available_s - busy_s},
             output_tokens=scenario.represent * math.fsum(span.progress.output_tokens for span in spans),
             prompt_tokens=scenario.represent * math.fsum(span.progress.prefill_tokens for span in spans),
+            down_s=scenario.represent * math.fsum(span.gpus * span.down_s for span in spans),
         )
     return times
 
@@ -217,6 +218,18 @@ def _invariants(scenario: Scenario, sites: Sequence[SiteRun], admission: Admissi
         check("request_energy_adds_up", attributed)
         loads = runtime.loads
         spare_j = float((loads.gpus - loads.gpus_on.sum(axis=1)) @ loads.idle_gpu_w) * horizon_s
+        outages = runtime.outages
+        spare_j -= float(outages.spare_lost_gpu_s(horizon_s) @ loads.idle_gpu_w)
+        spans = [span for pool in runtime.pools for span in pool.spans(horizon_s)]
+        slack_s = _ENERGY_TOLERANCE * max(horizon_s, 1.0)
+        check("no_work_while_down", all(span.progress.busy_s <= span.span_s + slack_s for span in spans))
+        gpu_s = math.fsum(span.gpus * (span.span_s + span.down_s) for span in spans)
+        whole_s = horizon_s * sum(worker.spec.gpus for worker in workers)
+        check("instance_time_adds_up", abs(gpu_s - whole_s) <= _ENERGY_TOLERANCE * whole_s)
+        down = [station for station in runtime.stations if not station.up]
+        check("nothing_held_while_down", all(station.worker.is_empty for station in down))
+        check("instances_conserved", outages.downs == outages.ups + len(down))
+        check("failovers_counted", runner.failovers == runtime.dispatcher.failovers)
         if runtime.jobs is not None:
             spare_j -= float(runtime.jobs.gpu_s @ loads.idle_gpu_w)
             spare_j += math.fsum(job.progress(horizon_s).energy_j for job in runtime.jobs.queue.jobs)

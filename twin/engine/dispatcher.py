@@ -130,7 +130,8 @@ class Dispatcher:
             station.touched()
 
     def _call_back(self, moved: list[Request], now_s: float) -> list[Station]:
-        """Add to `moved` what has lost the instance that its KV lay with, or was on its way to; the stations that this frees room on."""
+        """Add to `moved` what has lost the instance that its KV lay with, or was on its way to; the stations on which that frees
+        room."""
         down, touched = self._down, []
         for travel in list(self._travelling.values()):
             request, source, target = travel

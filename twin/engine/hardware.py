@@ -1,4 +1,4 @@
-"""What computes and connects at a site, and what of it works: GPUs by rack and tray, NVSwitches, NICs, leaves and their up-links."""
+"""What computes and connects at a site, and what of it works: GPUs by tray, NVSwitches, NICs, leaves and their up-links."""
 
 from __future__ import annotations
 
@@ -68,11 +68,11 @@ class Hardware:
                 yield Component("link", str(leaf), self.plan.leaf_up)
 
     def fail(self, key: str, units: int) -> Sequence[int]:
-        """Units fail: the racks that this may matter to. Raises SimulationError for an unknown key and for more than there are."""
+        """Units fail: the racks that it may matter to. Raises SimulationError for an unknown key and more units than work."""
         return self._change(key, units)
 
     def repair(self, key: str, units: int) -> Sequence[int]:
-        """Units are repaired: the racks that this may matter to. Raises SimulationError likewise."""
+        """Units are repaired: the racks that it may matter to. Raises SimulationError likewise."""
         return self._change(key, -units)
 
     def _change(self, key: str, units: int) -> Sequence[int]:

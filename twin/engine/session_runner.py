@@ -73,6 +73,8 @@ class SessionRunner:
         self.completed = 0
         self.rejected = 0
         self.finished_tokens = 0
+        #: Times that failures moved requests, of those that are booked.
+        self.failovers = 0
         #: Sessions that have begun, those that have not ended, and those that have by outcome.
         self.begun = 0
         self.in_flight = Level()
@@ -267,6 +269,7 @@ class SessionRunner:
         arrival_s, first_s, finish_s = request.arrival_s, request.first_token_s, request.finish_s
         session: Session = request.session.session
         done = finish_s is not None and first_s is not None
+        self.failovers += request.failovers
         self._requests.append(
             (
                 request.request_id,
@@ -295,6 +298,7 @@ class SessionRunner:
                 reason,
                 request.storage_tokens,
                 request.recomputed_tokens,
+                request.failovers,
             )
         )
 

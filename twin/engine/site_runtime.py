@@ -27,8 +27,8 @@ Floats = NDArray[np.float64]
 
 @dataclass(slots=True)
 class Live:
-    """What of the racks works while not all does: GPUs, and those of each station, as `RackLoads` has them; share of a rack's trays,
-    and whether the rack as a whole does (1 or 0)."""
+    """What of the racks works while not all does: GPUs, and those of each station, as `RackLoads` has them; the share of a rack's
+    trays, and whether the rack as a whole does (1 or 0)."""
 
     gpus: Floats
     gpus_on: Floats

@@ -25,8 +25,8 @@ class Span(NamedTuple):
 class Station:
     """Wakes its worker at each step boundary that matters and hands what comes out of it to `on_output`.
 
-    `racks` are the (rack index, GPUs) of all real instances that it stands for, and `slots` where on them: (rack index, first GPU,
-    GPUs). `up` says whether it can work.
+    `racks` are the (rack index, GPUs) of all real instances that it stands for, and `slots` where on these: (rack index, first
+    GPU, GPUs). `up` says whether it can work.
     """
 
     __slots__ = (

@@ -78,6 +78,7 @@ _REQUESTS = (
     _name("reason", f"why it was rejected: {', '.join(REFUSALS)}; null if it was not", True),
     _count("storage_cached_tokens", "token", "of the lower cached tokens, those read from storage"),
     _count("recomputed_tokens", "token", "tokens of its context that had been computed before and were computed again"),
+    _count("failovers", "", "times a failure of hardware moved it to another instance"),
 )
 
 _SESSIONS = (

@@ -72,8 +72,8 @@ class Meter:
         return share_j
 
     def break_off(self, done: Progress, split: TimeSplit, tokens: int, now_s: float) -> float:
-        """A step over `tokens` token positions breaks off now: its part counts as work, and nothing comes of it. `done` and `split`
-        are the totals up to now; the energy of each token position, in J."""
+        """A step over `tokens` token positions breaks off now: its part counts as work, and nothing comes of it. `done` and
+        `split` are the totals up to now. Returns the energy of each token position, in J."""
         broken_j = done.energy_j - self.energy_j
         self.energy_j, self.busy_s, self.output_tokens, prefilled, self.decode_batch_s = done
         self.prefill_tokens = prefilled  # type: ignore[assignment]

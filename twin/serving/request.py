@@ -143,7 +143,7 @@ class Request:
         return self.input_tokens + self.generated
 
     def lose_kv(self) -> None:
-        """The hardware that held its KV is gone: what it has been sent stays, its prompt and that are computed again elsewhere."""
+        """The hardware with its KV has failed: what it has been sent stays, its prompt and that are computed again elsewhere."""
         if self.generated:
             self.shared_prefix_tokens = self.input_tokens  # what lies elsewhere of its own prompt will do
         elif self.done_tokens > self.computed_tokens:
