@@ -116,7 +116,7 @@ class _CoolingState:
 class PlantEnergy:
     """Totals since the start, in J. `battery_j` left the store; heat goes in with everything drawn, and out to the sky.
 
-    `free_cooling_s` is the time with all chillers off."""
+    `free_cooling_s` is the time of `span_s` with all chillers off, `water_kg` what cooling used."""
 
     utility_j: float = 0.0
     it_j: float = 0.0
@@ -130,6 +130,7 @@ class PlantEnergy:
     heat_stored_j: float = 0.0
     water_kg: float = 0.0
     free_cooling_s: float = 0.0
+    span_s: float = 0.0
 
     @property
     def balance_residual_frac(self) -> float:
@@ -277,6 +278,7 @@ class Plant:
         # transformer and battery stand outdoors; so do the dry coolers' fans and the chillers
         outdoors_w = step.transformer_loss_w + step.battery_loss_w + cooling.outdoor_fan_w + cooling.chiller_w
         energy.heat_rejected_j += (cooling.rejected_w + outdoors_w) * duration_s
+        energy.span_s += duration_s
         energy.water_kg += cooling.water_kg_per_s * duration_s
         if not cooling.chiller_w:
             energy.free_cooling_s += duration_s

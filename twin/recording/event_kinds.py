@@ -40,6 +40,8 @@ EVENT_KINDS: dict[str, EventKind] = {
     "cap_met_again": EventKind("plant", "cap met again"),
     "thermal_throttle": EventKind("plant", "clock held down by heat"),
     "thermal_release": EventKind("plant", "clock free of heat again"),
+    "thermal_trip": EventKind("plant", "rack trips, a die is too hot"),
+    "thermal_back": EventKind("plant", "rack is cool and on again"),
     "planner_drain": EventKind("serving", "instance drains, then moves"),
     "planner_restart": EventKind("serving", "instance is empty and restarts"),
     "planner_join": EventKind("serving", "instance serves in its new pool"),

@@ -18,9 +18,9 @@ from twin.schema.base import Flag, Model, Name
 from twin.schema.fields import Path
 from twin.schema.messages import Finding
 
-#: what else than time may be nothing; every other number is divided by somewhere, or makes no sense at zero.
 #: coefficients of curves, whose sums are checked where they are used.
 _ANY_SIGN = frozenset(["part_load"])
+#: what else than time may be nothing; every other number is divided by somewhere, or makes no sense at zero.
 _MAY_BE_ZERO = frozenset(
     [
         *("coolant_j_per_k", "fan_power_frac", "liquid_heat_frac", "other_busy_w", "other_idle_w", "return_slope"),
