@@ -21,6 +21,7 @@ from twin.facility import (
     GpuHeatSpec,
     HeatSinkSpec,
     LoopSpec,
+    PadSpec,
     Plant,
     PlantSpec,
     PlantStep,
@@ -40,7 +41,7 @@ def example_spec(**changes: Any) -> PlantSpec:
     air = LoopSpec("hall", "cold", 24.0, 12.0, 1.0, 20.0, 0.3, 1000.0, 2e6, 8000.0, 31e3, 30e3, 10.0)
     chiller = ChillerSpec(300e3, 0.5, 2.0, 12.0, 12.0)
     warm = CircuitSpec("warm", 26.0, 6.0, 0.3, 4180.0, 3e6, 4000.0, 0.7, 9000.0, 0.0, 60.0, chiller)
-    cold = CircuitSpec("cold", 18.0, 8.0, 0.3, 4180.0, 3e6, 3000.0, 0.5, 5000.0, 0.85, 20.0, chiller)
+    cold = CircuitSpec("cold", 18.0, 8.0, 0.3, 4180.0, 3e6, 3000.0, 0.5, 5000.0, 0.85, 20.0, chiller, pads=PadSpec(20e3, 3.0))
     values: dict[str, Any] = {
         "name": "site",
         "racks": (

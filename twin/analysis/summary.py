@@ -28,6 +28,7 @@ from twin.analysis.tasks import tasks
 from twin.analysis.totals import RunTotals, SiteEnergy
 from twin.recording import SUMMARY_VERSION, tables
 
+_COOLING = ("water_kg", "free_cooling_s", "span_s")
 _ENERGIES = ("utility_j", "it_j", "cooling_j", "conversion_loss_j", "shelf_loss_j", "battery_j", "generator_j", "other_j")
 
 
@@ -163,7 +164,7 @@ def _cached(requests: Requests, admitted: np.ndarray) -> dict[str, float | None]
 def _energy(run_dir: Path, totals: RunTotals) -> dict[str, Any]:
     sites = list(totals.energy.values())
     whole = SiteEnergy(
-        **{name: math.fsum(getattr(site, name) for site in sites) for name in _ENERGIES},
+        **{name: math.fsum(getattr(site, name) for site in sites) for name in (*_ENERGIES, *_COOLING)},
         balance_residual_frac=max((abs(site.balance_residual_frac) for site in sites), default=0.0),
     )
     energy = _site_energy(whole)
@@ -177,13 +178,25 @@ def _energy(run_dir: Path, totals: RunTotals) -> dict[str, Any]:
 
 def _site_energy(energy: SiteEnergy) -> dict[str, Any]:
     """Energies with PUE = all that the site consumed / IT energy. `pue` takes IT at the rack's DC bus, so the shelves' losses are
-    overhead; `pue_iso` takes it at the rack's AC inlet, where ISO/IEC 30134-2 puts the meter, so they are IT."""
+    overhead; `pue_iso` takes it at the rack's AC inlet, where ISO/IEC 30134-2 puts the meter, so they are IT.
+    `wue_l_per_kwh` is ISO/IEC 30134-9's water usage effectiveness, with a kilogram for a litre and IT at the DC bus."""
     return {
         **{name: getattr(energy, name) for name in _ENERGIES},
         "pue": _ratio(_consumed_j(energy), energy.it_j),
         "pue_iso": _ratio(_consumed_j(energy), energy.it_j + energy.shelf_loss_j),
         "balance_residual_frac": energy.balance_residual_frac,
+        "ppue_cooling": _partial(energy, energy.cooling_j),
+        "ppue_conversion": _partial(energy, energy.conversion_loss_j),
+        "ppue_other": _partial(energy, energy.other_j),
+        "water_l": energy.water_kg,
+        "wue_l_per_kwh": _ratio(energy.water_kg * 3.6e6, energy.it_j),
+        "free_cooling_frac": _ratio(energy.free_cooling_s, energy.span_s),
     }
+
+
+def _partial(energy: SiteEnergy, part_j: float) -> float | None:
+    """Partial PUE: what PUE would be if nothing but this part came on top of IT; the parts less 1 add up to PUE less 1."""
+    return _ratio(energy.it_j + part_j, energy.it_j)
 
 
 def _consumed_j(energy: SiteEnergy) -> float:

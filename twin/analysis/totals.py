@@ -29,7 +29,8 @@ class SiteEnergy:
     """Energy of one site over the run, integrated exactly by the plant; signs as in the power table.
 
     `shelf_loss_j` is the part of `conversion_loss_j` lost in the racks' power shelves. `balance_residual_frac` is what is
-    left of the balance utility + battery + generator = it + cooling + conversion_loss + other, over utility.
+    left of the balance utility + battery + generator = it + cooling + conversion_loss + other, over utility. `water_kg` is what
+    cooling used, `free_cooling_s` how long of `span_s` all chillers were off.
     """
 
     utility_j: float
@@ -41,6 +42,9 @@ class SiteEnergy:
     generator_j: float
     other_j: float
     balance_residual_frac: float
+    water_kg: float = 0.0
+    free_cooling_s: float = 0.0
+    span_s: float = 0.0
 
 
 #: What keeps GPUs from the speed of light: losses of `PoolTime`, in the order of reports.

@@ -299,4 +299,7 @@ def _energy(site: SiteRun) -> SiteEnergy:
         generator_j=energy.generator_j,
         other_j=energy.other_j,
         balance_residual_frac=energy.balance_residual_frac,
+        water_kg=energy.water_kg,
+        free_cooling_s=energy.free_cooling_s,
+        span_s=energy.span_s,
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from twin.engine.clock import Clock
 from twin.engine.records import SiteRecorder
@@ -96,6 +97,7 @@ class PlantProcess:
         self._station_racks = [sorted(rack for rack, _ in station.racks) for station in site.stations]
         self._limits = [1.0] * len(site.stations)
         self._breach = False
+        self._tripped = site.plant.cooling.rack_tripped
 
     def begin(self) -> None:
         """Ask for the first step."""
@@ -168,6 +170,8 @@ class PlantProcess:
         self._recorder.add(step, gpu_w, tokens_out * site.represent, target_w, held)
         self._watch_limit(to_s, step, level_w)
         self._throttle(to_s, step)
+        if (tripped := site.plant.cooling.rack_tripped) is not self._tripped:
+            self._report_trips(to_s, tripped)
         self.watch_racks(to_s)
         return step
 
@@ -192,6 +196,13 @@ class PlantProcess:
             if step.battery_short_w > 0:
                 detail += f", the battery gives {step.battery_short_w / 1e3:.1f} kW less than asked"
             self._recorder.event(now_s, kind, "feed", detail)
+
+    def _report_trips(self, now_s: float, tripped: npt.NDArray[np.bool_]) -> None:
+        """`tripped` is another array once racks trip or come back."""
+        for rack in np.flatnonzero(tripped != self._tripped).tolist():
+            kind = "thermal_trip" if tripped[rack] else "thermal_back"
+            self._recorder.event(now_s, kind, self._site.plant.cooling.dies.names[rack], "")
+        self._tripped = tripped
 
     def _throttle(self, now_s: float, step: PlantStep) -> None:
         """Heat takes the clock: each station runs no faster than the hottest of its racks allows."""

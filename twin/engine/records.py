@@ -117,6 +117,10 @@ class SiteRecorder:
                     loop.heat_w,
                     loop.gpu_max_c,
                     loop.throttled_frac,
+                    loop.pump_w,
+                    loop.fan_w,
+                    loop.chiller_w,
+                    loop.water_kg_per_s,
                 )
             )
         self._sums = _Sums()

@@ -20,7 +20,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class CoolingStep:
-    """Means over a step, in W.
+    """Means over a step, in W; `water_kg_per_s` is what the outdoor equipment uses.
 
     `rejected_w` leaves the circuits for the outdoor air; the heat of `outdoor_fan_w` and `chiller_w` goes there directly,
     while the heat of pumps and hall fans is in the loops and circuits.
@@ -31,6 +31,7 @@ class CoolingStep:
     outdoor_fan_w: float
     chiller_w: float
     rejected_w: float
+    water_kg_per_s: float
 
     @property
     def total_w(self) -> float:
@@ -113,6 +114,7 @@ class Cooling:
             math.fsum(s.outdoor_fan_w for s in steps) / parts,
             math.fsum(s.chiller_w for s in steps) / parts,
             math.fsum(s.rejected_w for s in steps) / parts,
+            math.fsum(s.water_kg_per_s for s in steps) / parts,
         )
 
     def settle(self, heat_w: Floats, dry_bulb_c: float, wet_bulb_c: float) -> None:
@@ -129,15 +131,16 @@ class Cooling:
         mover_w, moved_w = loops.advance(duration_s, heat_w)
         air_fan_w = float(mover_w[-1])
         pump_w = float(np.add.reduce(mover_w)) - air_fan_w
-        fan_w = chiller_w = rejected = 0.0
-        into, water = loops.by_circuit(moved_w), loops.by_circuit(loops.water_w_per_k)
-        for circuit, circuit_heat_w, water_w_per_k in zip(self.circuits, into, water, strict=True):
-            power = circuit.advance(duration_s, circuit_heat_w, water_w_per_k, dry_bulb_c, wet_bulb_c)
+        fan_w = chiller_w = rejected = water_kg_per_s = 0.0
+        into, drawn = loops.by_circuit(moved_w), loops.by_circuit(loops.water_w_per_k)
+        for circuit, circuit_heat_w, drawn_w_per_k in zip(self.circuits, into, drawn, strict=True):
+            power = circuit.advance(duration_s, circuit_heat_w, drawn_w_per_k, dry_bulb_c, wet_bulb_c)
             pump_w += power.pump_w
             fan_w += power.fan_w
             chiller_w += power.chiller_w
             rejected += power.rejected_w
-        return CoolingStep(pump_w, air_fan_w, fan_w, chiller_w, rejected)
+            water_kg_per_s += power.water_kg_per_s
+        return CoolingStep(pump_w, air_fan_w, fan_w, chiller_w, rejected, water_kg_per_s)
 
     def _change(self, key: str, units: int) -> None:
         if key not in self._units:

@@ -38,6 +38,8 @@ class Dies:
         groups = spec.racks
         counts = [group.count for group in groups]
         self.count = sum(counts)
+        #: "GROUP/INDEX" of each rack.
+        self.names = [f"{group.name}/{index}" for group in groups for index in range(group.count)]
         loops = {loop.name: i for i, loop in enumerate(spec.loops)}
         self._name = spec.name
         self._air = len(loops)

@@ -44,6 +44,7 @@ class Loops:
         self.supply_c: Floats = self._setpoint_c
         self.flow_frac: Floats = self._flow_min.copy()
         self.heat_w: Floats = np.zeros(len(specs))
+        self.mover_w: Floats = np.zeros(len(specs))
         self.water_w_per_k: Floats = np.zeros(len(specs))
         #: Flow over what the controller asks for within the rated flow; None while nothing falls short.
         self.flow_met_frac: Floats | None = None
@@ -118,6 +119,7 @@ class Loops:
         self.flow_frac = flow if self._share is None else flow * self._share
         self.flow_met_frac = None if self._share is None else self._met(wanted)
         self.heat_w = heat
+        self.mover_w = mover_w
         self.water_w_per_k = water_w_per_k
         return mover_w, moved_w
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from twin.errors import SimulationError
 from twin.facility.battery import Battery, BatteryOrder
+from twin.facility.circuit import CircuitPower
 from twin.facility.component import Component
 from twin.facility.cooling import Cooling, CoolingStep, Floats
 from twin.facility.racks import Racks
@@ -22,7 +23,8 @@ class LoopState:
     """A loop or circuit at the end of a step; `gpu_max_c` is None where no GPU hangs on it.
 
     `heat_w` is the heat that entered in the step, its mover's included; `throttled_frac` the share of its racks whose clock
-    is held down for heat.
+    is held down for heat. Powers and water are means over the step; a step that is divided (`coupling_step_s`) tells of its last
+    part.
     """
 
     name: str
@@ -32,6 +34,10 @@ class LoopState:
     heat_w: float
     gpu_max_c: float | None
     throttled_frac: float
+    pump_w: float
+    fan_w: float
+    chiller_w: float
+    water_kg_per_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,32 +87,39 @@ class _CoolingState:
     return_c: Floats
     flow_frac: Floats
     heat_w: Floats
+    mover_w: Floats
     gpu_c: Floats
-    circuits: tuple[tuple[float, float, float, float], ...]
+    circuits: tuple[tuple[float, float, float, float, CircuitPower], ...]
 
     def states(self, clock_limit: Floats) -> tuple[LoopState, ...]:
         gpu_max_c, throttled_frac = self.cooling.dies.by_loop(self.gpu_c, clock_limit)
         loops = [
-            LoopState(loop.name, supply, back, flow * loop.flow_max_kg_per_s, heat, hottest, throttled)
-            for loop, supply, back, flow, heat, hottest, throttled in zip(
+            LoopState(loop.name, supply, back, flow * loop.flow_max_kg_per_s, heat, hottest, throttled, mover, 0.0, 0.0, 0.0)
+            for loop, supply, back, flow, heat, mover, hottest, throttled in zip(
                 self.cooling.loops.specs,
                 self.supply_c.tolist(),
                 self.return_c.tolist(),
                 self.flow_frac.tolist(),
                 self.heat_w.tolist(),
+                self.mover_w.tolist(),
                 gpu_max_c,
                 throttled_frac,
                 strict=True,
             )
         ]
-        for circuit, (supply, back, flow, heat) in zip(self.cooling.circuits, self.circuits, strict=True):
-            loops.append(LoopState(circuit.spec.name, supply, back, flow * circuit.spec.flow_max_kg_per_s, heat, None, 0.0))
+        loops[-1] = replace(loops[-1], pump_w=0.0, fan_w=loops[-1].pump_w)  # air is moved by fans
+        for circuit, (supply, back, flow, heat, power) in zip(self.cooling.circuits, self.circuits, strict=True):
+            flow_kg_per_s = flow * circuit.spec.flow_max_kg_per_s
+            used = (power.pump_w, power.fan_w, power.chiller_w, power.water_kg_per_s)
+            loops.append(LoopState(circuit.spec.name, supply, back, flow_kg_per_s, heat, None, 0.0, *used))
         return tuple(loops)
 
 
 @dataclass(slots=True)
 class PlantEnergy:
-    """Totals since the start, in J. `battery_j` left the store; heat goes in with everything drawn, and out to the sky."""
+    """Totals since the start, in J. `battery_j` left the store; heat goes in with everything drawn, and out to the sky.
+
+    `free_cooling_s` is the time of `span_s` with all chillers off, `water_kg` what cooling used."""
 
     utility_j: float = 0.0
     it_j: float = 0.0
@@ -118,6 +131,9 @@ class PlantEnergy:
     heat_in_j: float = 0.0
     heat_rejected_j: float = 0.0
     heat_stored_j: float = 0.0
+    water_kg: float = 0.0
+    free_cooling_s: float = 0.0
+    span_s: float = 0.0
 
     @property
     def balance_residual_frac(self) -> float:
@@ -225,16 +241,10 @@ class Plant:
         return step
 
     def _cooling_state(self, gpu_c: Floats) -> _CoolingState:
-        cooling = self.cooling
-        circuits = tuple((c.supply_c, c.return_c, c.flow_frac, c.heat_w) for c in cooling.circuits)
+        cooling, loops = self.cooling, self.cooling.loops
+        circuits = tuple((c.supply_c, c.return_c, c.flow_frac, c.heat_w, c.power) for c in cooling.circuits)
         return _CoolingState(
-            cooling,
-            cooling.loops.supply_c,
-            cooling.loops.return_c,
-            cooling.loops.flow_frac,
-            cooling.loops.heat_w,
-            gpu_c,
-            circuits,
+            cooling, loops.supply_c, loops.return_c, loops.flow_frac, loops.heat_w, loops.mover_w, gpu_c, circuits
         )
 
     def _heat(self, rack_it_w: Floats) -> tuple[Floats, float, float, float]:
@@ -276,4 +286,8 @@ class Plant:
         # transformer and battery stand outdoors; so do the dry coolers' fans and the chillers
         outdoors_w = step.transformer_loss_w + step.battery_loss_w + cooling.outdoor_fan_w + cooling.chiller_w
         energy.heat_rejected_j += (cooling.rejected_w + outdoors_w) * duration_s
+        energy.span_s += duration_s
+        energy.water_kg += cooling.water_kg_per_s * duration_s
+        if not cooling.chiller_w:
+            energy.free_cooling_s += duration_s
         energy.heat_stored_j = self.cooling.stored_j() - self._stored_from_j

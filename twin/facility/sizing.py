@@ -11,10 +11,15 @@ from twin.facility.battery import BatterySpec
 from twin.facility.coolant import WATER, coolant
 from twin.facility.electrical import ElectricalElement
 from twin.facility.exchanger import wall_w_per_k
-from twin.facility.spec import ChillerSpec, CircuitSpec, GpuHeatSpec, HeatSinkSpec, LoopSpec
+from twin.facility.spec import ChillerSpec, CircuitSpec, GpuHeatSpec, HeatSinkSpec, LoopSpec, PadSpec
+from twin.facility.tower import TowerSpec
 
 #: specific heat of air at 20 to 40 C and 1 atm (ASHRAE Handbook, Fundamentals).
 AIR_J_PER_KG_K = 1006.0
+
+
+#: values of a chiller part that its specification has under the same names.
+_CHILLER = ("carnot_frac", "evaporator_approach_k", "condenser_approach_k", "lift_min_k", "load_min_frac")
 
 
 def element(part: Part, name: str, rated_w: float) -> ElectricalElement:
@@ -134,22 +139,45 @@ def air_water_supply_c(part: Part) -> float:
 
 def chiller(part: Part, capacity_w: float) -> ChillerSpec:
     """A chiller, or several, of this capacity."""
+    values = {name: part.number(name) for name in _CHILLER}
+    condenser = part.text("condenser")
+    if condenser == "water":
+        values |= {name: part.number(name) for name in ("condenser_power_frac", "concentration_cycles")}
     return ChillerSpec(
         capacity_w,
-        part.number("carnot_frac"),
-        part.number("evaporator_approach_k"),
-        part.number("condenser_approach_k"),
-        part.number("lift_min_k"),
-        _bank(part, capacity_w),
+        **values,
+        bank=_bank(part, capacity_w),
+        part_load=tuple(part.numbers("part_load")),
+        condenser=condenser,
     )
 
 
 def circuit(part: Part, name: str, supply_c: float, range_k: float, heat_w: float, assist: ChillerSpec | None) -> CircuitSpec:
-    """Facility water with dry coolers of `part` for `heat_w` at `range_k`, and a chiller to assist. InputError without heat."""
+    """Facility water with dry coolers or towers of `part` for `heat_w` at `range_k`, and a chiller to assist.
+
+    A part with a `design_wet_bulb_c` is a tower. Raises InputError without heat, or where a tower's air cannot carry it.
+    """
     if heat_w <= 0:
         raise InputError(f"circuit {name}: no rack gives heat to any of its loops")
     specific_heat = WATER.specific_heat_j_per_kg_k(supply_c + range_k / 2)
     conductance_w_per_k = heat_w / range_k
+    approach_k = part.number("approach_k")
+    tower = pads = None
+    wetting_frac, wetting_start_c = 0.0, 0.0
+    if part.has("design_wet_bulb_c"):
+        tower = TowerSpec.sized(
+            conductance_w_per_k,
+            range_k,
+            approach_k,
+            part.number("design_wet_bulb_c"),
+            conductance_w_per_k / specific_heat / part.number("water_to_air_ratio"),
+            part.number("drift_frac"),
+            part.number("concentration_cycles"),
+        )
+    else:
+        wetting_frac, wetting_start_c = part.number("wetting_frac"), part.number("wetting_start_c")
+        if wetting_frac > 0:
+            pads = PadSpec(heat_w / part.number("air_range_k"), part.number("concentration_cycles"))
     return CircuitSpec(
         name=name,
         supply_c=supply_c,
@@ -158,13 +186,15 @@ def circuit(part: Part, name: str, supply_c: float, range_k: float, heat_w: floa
         specific_heat_j_per_kg_k=specific_heat,
         heat_capacity_j_per_k=conductance_w_per_k * part.number("time_constant_s"),
         pump_rated_w=heat_w * part.number("pump_power_frac"),
-        effectiveness_frac=range_k / (range_k + part.number("approach_k")),
+        effectiveness_frac=range_k / (range_k + approach_k),
         fan_rated_w=heat_w * part.number("fan_power_frac"),
-        wetting_frac=part.number("wetting_frac"),
-        wetting_start_c=part.number("wetting_start_c"),
+        wetting_frac=wetting_frac,
+        wetting_start_c=wetting_start_c,
         chiller=assist,
         pumps=_pumps(part, 1),
         coolers=_bank(part, heat_w),
+        pads=pads,
+        tower=tower,
     )
 
 

@@ -8,7 +8,9 @@ from dataclasses import dataclass, fields
 from twin.errors import InputError, did_you_mean
 from twin.facility.bank import ONE_PUMP, ONE_UNIT, Bank, PumpBank
 from twin.facility.battery import BatterySpec
+from twin.facility.chiller import ChillerSpec
 from twin.facility.electrical import ElectricalElement
+from twin.facility.tower import TowerSpec, evaporation_heat_j_per_kg
 
 
 def _check(owner: str, item: object, positive: tuple[str, ...], fraction: tuple[str, ...]) -> None:
@@ -129,29 +131,21 @@ class LoopSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class ChillerSpec:
-    """Air-cooled compression chiller in series after the dry cooler.
+class PadSpec:
+    """Water of wetted pads: it cools air of this capacity rate (at full fans), and thickens `concentration_cycles` times."""
 
-    COP = `carnot_frac` x T_evaporator / (condensing - evaporating temperature), kelvin, with the lift at least `lift_min_k`;
-    it evaporates `evaporator_approach_k` below the supply setpoint and condenses `condenser_approach_k` above the outdoor air.
-    """
-
-    capacity_w: float
-    carnot_frac: float
-    evaporator_approach_k: float
-    condenser_approach_k: float
-    lift_min_k: float
-    bank: Bank = ONE_UNIT
+    air_w_per_k: float
+    concentration_cycles: float
 
     def __post_init__(self) -> None:
-        positive = ("capacity_w", "carnot_frac", "evaporator_approach_k", "condenser_approach_k", "lift_min_k")
-        _check("chiller", self, positive, ("carnot_frac",))
+        _check("pads", self, ("air_w_per_k",), ())
+        if self.concentration_cycles <= 1:
+            raise InputError(f"pads: more than one cycle of concentration is due, not {self.concentration_cycles!r}")
 
-    def cop(self, supply_c: float, outdoor_c: float) -> float:
-        """Heat moved per electrical energy."""
-        evaporating_k = supply_c - self.evaporator_approach_k + 273.15
-        lift_k = max(self.lift_min_k, outdoor_c + self.condenser_approach_k + 273.15 - evaporating_k)
-        return self.carnot_frac * evaporating_k / lift_k
+    def water_kg_per_s(self, fan_frac: float, fall_k: float, wet_bulb_c: float) -> float:
+        """Water that brings the air down by `fall_k`."""
+        evaporated = self.air_w_per_k * fan_frac * fall_k / evaporation_heat_j_per_kg(wet_bulb_c)
+        return evaporated * self.concentration_cycles / (self.concentration_cycles - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +155,9 @@ class CircuitSpec:
     The pump gives what the loops' valves let through, and at least `flow_min_frac`, the rest of it through a bypass. Its heat
     is in the water.
     The dry cooler's sink is the dry bulb, or, with pads wetted above `wetting_start_c`, the dry bulb less `wetting_frac` of the
-    wet-bulb depression. Its heat is proportional to its air flow, its fan power goes with the cube of it.
+    wet-bulb depression. Its heat is proportional to its air flow, its fan power goes with the cube of it. `pads` says
+    what water that takes.
+    With a `tower` instead, the sink is the wet bulb and the tower's effectiveness holds in place of `effectiveness_frac`.
     """
 
     name: str
@@ -178,6 +174,8 @@ class CircuitSpec:
     chiller: ChillerSpec | None
     pumps: PumpBank = ONE_PUMP
     coolers: Bank = ONE_UNIT
+    pads: PadSpec | None = None
+    tower: TowerSpec | None = None
 
     def __post_init__(self) -> None:
         owner = f"circuit {self.name}"
@@ -186,6 +184,8 @@ class CircuitSpec:
         _check_temperature(owner, self.supply_c)
         if not (0 < self.effectiveness_frac < 1 and self.pump_rated_w >= 0 and self.fan_rated_w >= 0):
             raise InputError(f"{owner}: an effectiveness between 0 and 1 and powers of at least 0 W are due")
+        if self.wetting_frac > 0 and self.pads is None:
+            raise InputError(f"{owner}: wetted pads need water; what they use is not said")
 
 
 @dataclass(frozen=True, slots=True)

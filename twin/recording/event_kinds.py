@@ -44,6 +44,8 @@ EVENT_KINDS: dict[str, EventKind] = {
     "repair": EventKind("plant", "component is repaired"),
     "rack_dark": EventKind("plant", "rack without power or too hot"),
     "rack_live": EventKind("plant", "rack has power and is cool again"),
+    "thermal_trip": EventKind("plant", "rack trips, a die is too hot"),
+    "thermal_back": EventKind("plant", "rack is cool and on again"),
     "planner_drain": EventKind("serving", "instance drains, then moves"),
     "planner_restart": EventKind("serving", "instance is empty and restarts"),
     "planner_join": EventKind("serving", "instance serves in its new pool"),

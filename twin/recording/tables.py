@@ -143,6 +143,10 @@ _THERMAL = (
     _number("heat_w", "W", "heat put into the loop"),
     _number("gpu_max_c", "C", "hottest GPU die on the loop; null where no GPU hangs on it", True),
     _number("throttled_frac", "", "share of the loop's racks whose clock is held down by temperature"),
+    _number("pump_w", "W", "pumps of the loop or circuit"),
+    _number("fan_w", "W", "fans: air handlers of the hall's air, dry coolers or towers of a circuit"),
+    _number("chiller_w", "W", "chillers of a circuit, with what moves the water of their own towers"),
+    _number("water_kg_per_s", "kg/s", "water used by a circuit's towers, pads and chillers' towers, blowdown and drift included"),
 )
 
 _WORKERS = (

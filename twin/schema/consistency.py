@@ -14,7 +14,7 @@ from twin.schema.fields import Path
 from twin.schema.job_consistency import job_consistency
 from twin.schema.messages import Finding
 from twin.schema.own_parts import catalog_with
-from twin.schema.part_needs import cpu_rack_faults, lacking, rack_faults
+from twin.schema.part_needs import cooling_faults, cpu_rack_faults, lacking, rack_faults
 from twin.schema.run_consistency import run_consistency
 from twin.schema.sandboxes import sandboxes_of
 from twin.schema.scenario import Scenario
@@ -29,6 +29,8 @@ def topology_consistency(topology: Topology, catalog: Catalog) -> Iterator[Findi
         for path, role, part in _named_parts(site, catalog):
             if said := lacking(part, role):
                 yield ("sites", s, *path), said
+            elif part.kind == "cooling":
+                yield from ((("sites", s, *path), fault) for fault in cooling_faults(part, role))
         yield from _racks(site, ("sites", s), catalog)
 
 
@@ -41,6 +43,8 @@ def _named_parts(site: Site, catalog: Catalog) -> Iterator[tuple[Path, str, Part
         yield ("cooling", "loops", index, "cdu"), "cdu", catalog.part("cooling", loop.cdu)
     for role in ("dry_cooler", "chiller", "air_handler"):
         yield ("cooling", role), role, catalog.part("cooling", getattr(cooling, role))
+    for key in ("cold_plate", "heat_sink"):
+        yield ("cooling", key), "cold_plate", catalog.part("cooling", getattr(cooling, key))
     for role in ("power_shelf", "ups", "transformer"):
         yield ("electrical", role), role, catalog.part("electrical", getattr(electrical, role))
     if site.battery is not None:

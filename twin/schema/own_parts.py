@@ -18,12 +18,15 @@ from twin.schema.base import Flag, Model, Name
 from twin.schema.fields import Path
 from twin.schema.messages import Finding
 
+#: coefficients of curves, whose sums are checked where they are used.
+_ANY_SIGN = frozenset(["part_load"])
 #: what else than time may be nothing; every other number is divided by somewhere, or makes no sense at zero.
 _MAY_BE_ZERO = frozenset(
     [
         *("coolant_j_per_k", "fan_power_frac", "liquid_heat_frac", "other_busy_w", "other_idle_w", "return_slope"),
         *("power_active_w", "power_compute_w", "power_memory_w", "power_voltage_floor_frac"),
         *("loss_db", "max_w", "power_w", "price_usd", "pump_power_frac", "pump_rated_w", "typical_w", "wetting_frac"),
+        *("condenser_power_frac", "convection_frac", "drift_frac", "spare_units"),
         *("dense_layers", "mtp_layers", "query_rank", "shared_experts", "windowed_layers"),
     ]
 )
@@ -164,7 +167,7 @@ def _value_findings(key: str, raw: object, example: Known, path: Path) -> Iterat
 def _out_of_range(key: str, number: float) -> str | None:
     """The range of the key's values, if the number is outside."""
     dimension = dimension_of(key)
-    if dimension == "temperature":
+    if dimension == "temperature" or key in _ANY_SIGN:
         return None
     if dimension == "fraction" and number > 1 and not key.endswith("_capacity_frac"):
         return "at most 1"

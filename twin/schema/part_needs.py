@@ -9,6 +9,13 @@ from twin.errors import did_you_mean
 
 _CHAIN = ("load_frac", "efficiency_frac")
 _SUPPLY = ("approach_k", "flow_min_frac", "time_constant_s")
+_UNITS = ("unit_rated_w", "spare_units")
+_PUMPS = ("pumps", "pumps_needed", "shutoff_head_ratio")
+#: what a dry cooler is read for, by kind: one with a design wet bulb is a tower, one with wetted pads uses water.
+_DRY = ("wetting_frac", "wetting_start_c")
+_TOWER = ("design_wet_bulb_c", "water_to_air_ratio", "drift_frac", "concentration_cycles")
+_PADS = ("air_range_k", "concentration_cycles")
+_WATER_CONDENSER = ("condenser_power_frac", "concentration_cycles")
 
 #: role -> the values that are read of it.
 NEEDS = {
@@ -22,7 +29,7 @@ NEEDS = {
         *("tdp_w", "idle_w", "cap_min_w", "power_active_w", "power_compute_w", "power_memory_w"),
         *("power_clock_exponent", "power_voltage_floor_frac", "clock_min_frac"),
         *("nvlink_bytes_per_s", "nvlink_latency_s", "nic_bytes_per_s", "nic_latency_s"),
-        *("die_throttle_c", "thermal_resistance_k_per_w"),
+        *("die_throttle_c", "die_max_c", "thermal_resistance_k_per_w"),
     ),
     "nic": ("bytes_per_s",),
     "switch": ("ports", "port_bytes_per_s", "typical_w", "hop_latency_s", "co_packaged_optics"),
@@ -30,13 +37,16 @@ NEEDS = {
     "cdu": (
         *("rated_heat_w", "pump_rated_w", "coolant", "return_intercept_c", "return_slope"),
         *_SUPPLY,
+        *_PUMPS,
     ),
-    "dry_cooler": (*_SUPPLY, "fan_power_frac", "pump_power_frac", "wetting_frac", "wetting_start_c"),
+    "dry_cooler": (*_SUPPLY, "fan_power_frac", "pump_power_frac", *_UNITS, *_PUMPS),
     "chiller": (
         *("carnot_frac", "evaporator_approach_k", "condenser_approach_k", "lift_min_k"),
         *("trim_capacity_frac", "air_capacity_frac"),
+        *("part_load", "load_min_frac", "condenser", *_UNITS),
     ),
-    "air_handler": (*_SUPPLY, "supply_c", "range_k", "water_range_k", "fan_power_frac"),
+    "air_handler": (*_SUPPLY, "supply_c", "range_k", "water_range_k", "fan_power_frac", *_UNITS),
+    "cold_plate": ("heat_j_per_k", "convection_frac", "still_frac", "restart_s"),
     "power_shelf": ("rated_w", "oversize_ratio", *_CHAIN),
     "ups": _CHAIN,
     "transformer": _CHAIN,
@@ -49,10 +59,45 @@ _MOST = 1_000_000
 
 def lacking(part: Part, role: str) -> str | None:
     """What a simulation needs of the part in this role and nobody has published, in words; None if all is there."""
-    unknown = [key for key in NEEDS[role] if not part.has(key)]
+    unknown = [key for key in (*NEEDS[role], *_by_kind(part, role)) if not part.has(key)]
     if role == "optic" and part.has("power_w") and part.number("power_w") > 0 and not part.has("bytes_per_s"):
         unknown.append("bytes_per_s")
     return f"{part.kind} {part.name} cannot be simulated: nobody has published {', '.join(unknown)}" if unknown else None
+
+
+def cooling_faults(part: Part, role: str) -> Iterator[str]:
+    """What of a cooling part that lacks nothing does not go together: units that are no whole numbers, curves that fall."""
+    counts = [key for key in ("pumps", "pumps_needed", "spare_units") if key in NEEDS[role]]
+    wrong = [key for key in counts if not (part.number(key).is_integer() and part.number(key) <= _MOST)]
+    if wrong:
+        yield f"cooling {part.name}: {', '.join(wrong)} must be whole numbers up to {_MOST:,}"
+    if "pumps" in counts and part.number("pumps_needed") > part.number("pumps"):
+        yield f"cooling {part.name}: of {part.number('pumps'):g} pumps it needs {part.number('pumps_needed'):g}"
+    if "shutoff_head_ratio" in NEEDS[role] and part.number("shutoff_head_ratio") <= 1:
+        yield f"cooling {part.name}: a pump's head must fall with its flow: shutoff_head_ratio must be above 1"
+    if role == "chiller":
+        yield from _chiller_faults(part)
+
+
+def _chiller_faults(part: Part) -> Iterator[str]:
+    curve, least = part.numbers("part_load"), part.number("load_min_frac")
+    if len(curve) != 3 or abs(sum(curve) - 1) > 1e-6:
+        yield f"cooling {part.name}: part_load must be three coefficients that add up to 1 (full load)"
+    elif min(curve[1] + 2 * curve[2] * load for load in (least, 1.0)) < 0:
+        yield f"cooling {part.name}: part_load falls with the load somewhere from load_min_frac to full load; it must not"
+    if part.text("condenser") not in ("air", "water"):
+        yield f"cooling {part.name}: its condenser is cooled by air or water, not {part.text('condenser')!r}"
+
+
+def _by_kind(part: Part, role: str) -> tuple[str, ...]:
+    """What else is read of the part, by what it says of itself."""
+    if role == "dry_cooler":
+        if part.has("design_wet_bulb_c"):
+            return _TOWER
+        return (*_DRY, *_PADS) if part.has("wetting_frac") and part.number("wetting_frac") > 0 else _DRY
+    if role == "chiller" and part.has("condenser") and part.text("condenser") == "water":
+        return _WATER_CONDENSER
+    return ()
 
 
 def cpu_rack_faults(rack: Part) -> Iterator[str]:

@@ -27,9 +27,9 @@ CpuRackName = Annotated[str, CatalogName("rack", "CPU rack", "sandboxes")]
 SwitchName = Annotated[str, CatalogName("switch", marker="ports")]
 OpticName = Annotated[str, CatalogName("optic")]
 CduName = Annotated[str, CatalogName("cooling", "CDU", "rated_heat_w")]
-DryCoolerName = Annotated[str, CatalogName("cooling", "dry cooler", "wetting_frac")]
+DryCoolerName = Annotated[str, CatalogName("cooling", "dry cooler", "pump_power_frac")]
 ChillerName = Annotated[str, CatalogName("cooling", "chiller", "carnot_frac")]
-ColdPlateName = Annotated[str, CatalogName("cooling", "cold plate or heat sink", "still_frac")]
+ColdPlateName = Annotated[str, CatalogName("cooling", "cold plate", "still_frac")]
 AirHandlerName = Annotated[str, CatalogName("cooling", "air handler", "water_range_k")]
 ShelfName = Annotated[str, CatalogName("electrical", "power shelf", "psu_rated_w")]
 UpsName = Annotated[str, CatalogName("electrical", "UPS")]
@@ -106,7 +106,7 @@ class Cooling(Model):
     loops: tuple[Loop, ...] = ()
     """Liquid loops, by name; a site of air-cooled racks has none."""
     dry_cooler: DryCoolerName
-    """Dry cooler of the catalogue, sized for the site's heat."""
+    """Dry cooler, adiabatic cooler or cooling tower of the catalogue, sized for the site's heat."""
     chiller: ChillerName
     """Chiller of the catalogue that assists when the outdoor air is too warm for the setpoint, and serves the air share."""
     air_handler: AirHandlerName
