@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from twin.engine.clock import Clock
+from twin.engine.rack_records import RackRecorder
 from twin.engine.records import SiteRecorder
 from twin.engine.site_runtime import SiteRuntime
 from twin.errors import SimulationError
@@ -76,12 +77,14 @@ class PlantProcess:
         clock: Clock,
         site: SiteRuntime,
         recorder: SiteRecorder,
+        racks: RackRecorder,
         times: Iterator[StepTime],
         horizon_s: float,
     ):
         self._clock = clock
         self._site = site
         self._recorder = recorder
+        self._racks = racks
         self._times = times
         self._horizon_s = horizon_s
         #: Called after each step with what was due; set before the run.
@@ -166,6 +169,7 @@ class PlantProcess:
         self._last_s = to_s
         held = (0.0, 0.0) if jobs is None else (float(jobs.gpus.sum()), float(jobs.gpu_w.sum()))
         self._recorder.add(step, gpu_w, tokens_out * site.represent, target_w, held)
+        self._racks.add(step, rack_it_w, rack_gpu_w, site.plant.rack_up)
         self._watch_limit(to_s, step, level_w)
         self._throttle(to_s, step)
         return step

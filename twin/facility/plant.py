@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from twin.errors import SimulationError
 from twin.facility.battery import Battery, BatteryOrder
 from twin.facility.cooling import Cooling, CoolingStep, Floats
@@ -61,6 +64,11 @@ class PlantStep:
     battery_soc_frac: float | None
     rack_clock_limit: Floats
     _cooling: _CoolingState = field(repr=False)
+
+    @property
+    def rack_die_c(self) -> Floats:
+        """Hottest die of each rack at the end of the step (racks,); of no meaning in racks without GPUs."""
+        return self._cooling.gpu_c
 
     @property
     def loops(self) -> tuple[LoopState, ...]:
@@ -140,6 +148,11 @@ class Plant:
         self.battery = Battery(spec.battery) if spec.battery is not None else None
         self.energy = PlantEnergy()
         self._stored_from_j = self.cooling.stored_j()
+
+    @property
+    def rack_up(self) -> NDArray[np.bool_]:
+        """(racks,): the rack has power and is not tripped by heat."""
+        return np.ones(self.racks.count, dtype=bool)
 
     def settle(self, rack_it_w: Floats, dry_bulb_c: float, wet_bulb_c: float) -> None:
         """Put loops and circuits into the steady state of this load (racks,) and air, without counting any energy.

@@ -1,7 +1,7 @@
 """The tables of a run directory: one place that names every column, its type, its unit and its meaning.
 
 A row handed to a writer is a tuple in the order of the columns here. `None` stands for null and is allowed in nullable
-columns alone. A power, thermal, workers or fabric row stands for the step that ends at its `time_s`; a site's first step
+columns alone. A power, thermal, workers, fabric or racks row stands for the step that ends at its `time_s`; a site's first step
 starts at 0. Its values are means over that step, states (temperatures, charge, queues) are those at its end.
 """
 
@@ -229,6 +229,17 @@ _JOBS = (
     _count("tokens", "token", "output tokens made and saved; 0 for training"),
 )
 
+_RACKS = (
+    _TIME,
+    _SITE,
+    _name("rack", "rack as GROUP/INDEX, counted from 0 in its group"),
+    _number("it_w", "W", "power of the rack's IT equipment at its DC side, its share of the fabric included"),
+    _number("gpu_w", "W", "its GPUs; a part of it_w"),
+    _number("die_c", "C", "its hottest GPU die; null in a rack without GPUs", True),
+    _number("clock_limit", "", "clock that heat allows it over its maximum"),
+    Column("up", "bool", "", "it has power and is not tripped by heat"),
+)
+
 #: table name -> its columns, in the order of a row.
 TABLES: dict[str, tuple[Column, ...]] = {
     "requests": _REQUESTS,
@@ -241,4 +252,5 @@ TABLES: dict[str, tuple[Column, ...]] = {
     "tool_runs": _TOOL_RUNS,
     "events": _EVENTS,
     "jobs": _JOBS,
+    "racks": _RACKS,
 }
