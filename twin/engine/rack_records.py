@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 
 
 class RackRecorder:
-    """Writes a row for each rack every `interval_s`, and one at the horizon. Rows go out as arrays: there may be thousands a time.
+    """Writes a row for each rack every `interval_s`, and one at the horizon, as arrays: there may be thousands at a time.
 
     `groups` are (name, racks) in the plant's order, those without GPUs last; `with_gpus` racks have some. No step is made for the
     sake of these rows: one ends with the first step at or after its time.
