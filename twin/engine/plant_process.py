@@ -96,7 +96,10 @@ class PlantProcess:
         self._power_w = np.zeros(len(site.stations))
         self._settled = False
         self.means = Means()
-        self._station_racks = [sorted(rack for rack, _ in station.racks) for station in site.stations]
+        # The racks of all stations one after another, and where each station's begin.
+        racks_of = [[rack for rack, _ in station.racks] for station in site.stations]
+        self._station_racks = np.array([rack for racks in racks_of for rack in racks], dtype=np.intp)
+        self._station_starts = np.cumsum([0, *map(len, racks_of[:-1])])
         self._limits = [1.0] * len(site.stations)
         self._breach = False
 
@@ -197,8 +200,8 @@ class PlantProcess:
         allowed = step.rack_clock_limit[: len(self._site.loads.gpus)]
         if not np.all(np.isfinite(allowed)):
             raise SimulationError(f"site {self._site.name}: no clock limit is known for a rack at {now_s:g} s")
-        for place, station in enumerate(self._site.stations):
-            limit = min(float(allowed[rack]) for rack in self._station_racks[place])
+        limits = np.minimum.reduceat(allowed[self._station_racks], self._station_starts).tolist()
+        for place, (station, limit) in enumerate(zip(self._site.stations, limits, strict=True)):
             if abs(limit - self._limits[place]) > 1e-3 or (limit == 1.0 and self._limits[place] != 1.0):
                 if (limit < 1.0) != (self._limits[place] < 1.0):
                     kind = "thermal_throttle" if limit < 1.0 else "thermal_release"
