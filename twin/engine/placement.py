@@ -78,8 +78,8 @@ def _filled(site: Site, pools: list[Pool], catalog: Catalog) -> tuple[dict[str, 
 
 
 def _take(domains: list[_Domain], emptiest: list[tuple[int, int, _Domain]], pool: Pool) -> list[tuple[_Domain, int]]:
-    """Room for one more instance. `emptiest` is a heap of the same domains by what is left in them, which an instance that fits into
-    one leaves in order: looking through thousands of domains for each of thousands of instances takes minutes."""
+    """Room for one more instance. `emptiest` is a heap of the same domains by what is left in them: looking through thousands of
+    domains for each of thousands of instances takes minutes."""
     need = pool.parallelism.gpus
     if need <= domains[0].gpus:
         used, number, best = emptiest[0]

@@ -240,6 +240,18 @@ _RACKS = (
     Column("up", "bool", "", "it has power and is not tripped by heat"),
 )
 
+_ELEMENTS = (
+    _TIME,
+    _SITE,
+    _name("element", "element of the electrical chain"),
+    _name("kind", "transformer, switchboard, ups, busway or rectifier"),
+    _number("output_w", "W", "what it delivers, mean over the step"),
+    _number("loss_w", "W", "what it loses, mean over the step; a part of conversion_loss_w"),
+    _number("loading_frac", "", "output_w over its rating, all its units counted"),
+    _number("headroom_w", "W", "what its working units could deliver beyond output_w; below zero above their rating"),
+    _name("state", "at the end of the step: live, failed, tripped (open) or dead (nothing above it)"),
+)
+
 #: table name -> its columns, in the order of a row.
 TABLES: dict[str, tuple[Column, ...]] = {
     "requests": _REQUESTS,
@@ -253,4 +265,5 @@ TABLES: dict[str, tuple[Column, ...]] = {
     "events": _EVENTS,
     "jobs": _JOBS,
     "racks": _RACKS,
+    "elements": _ELEMENTS,
 }
