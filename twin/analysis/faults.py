@@ -74,7 +74,7 @@ class SiteDowns:
             for record in records
             if record.site == site and record.component.startswith("rack/")
         ]
-        racks, instances = [*spans("rack_dark", "rack_live"), *failed], spans("instance_down", "instance_up")
+        racks, instances = [*spans("rack_down", "rack_up"), *failed], spans("instance_down", "instance_up")
         self.events = len(racks) + len(instances)
         self.racks = DownCount(racks)
         self.instances = DownCount(instances)

@@ -14,7 +14,10 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from twin.analysis import style
 from twin.analysis.axes import PLOT_AREA, label_right, last_known, mark_faults, nothing_to_show, shade_events, time_axis, time_unit
 from twin.analysis.columns import Names, TableColumns
+from twin.analysis.energy_flow import energy_flow
 from twin.analysis.job_plot import draw_gpus
+from twin.analysis.rack_map import draw_rack_map, rack_map, rack_map_height_in
+from twin.analysis.sankey import draw_sankey
 from twin.analysis.series import RequestSeries, StepTable, bin_edges, busiest_unit
 from twin.analysis.story import spoken_kind
 from twin.analysis.task_plot import draw_sandboxes, draw_split
@@ -103,6 +106,23 @@ class Plots:
                 labels.append((y / factor, text, colour))
         self._name_targets(axes, factor, site)
         self._finish(axes, f"Power of {site}", unit, labels, self._at(site), named=True, site=site)
+        return axes
+
+    def energy(self, axes: Axes | None = None) -> Axes:
+        """Where the energy of the whole factory went, from the meter to the tokens, as a Sankey diagram."""
+        axes = _axes(axes, 4.6)
+        draw_sankey(axes, energy_flow(self._run_dir, self._summary))
+        return axes
+
+    def racks(self, axes: Axes | None = None, measure: str = "die", site: str | None = None) -> Axes:
+        """A heat map by rack and time: "die" (hottest GPU die), "power" (IT power) or "clock" (that heat allows)."""
+        site = self._site(site)
+        drawn = rack_map(self._run_dir, site, measure)
+        axes = _axes(axes, rack_map_height_in(len(drawn.values)), left_in=1.1)
+        if drawn.values.size:
+            draw_rack_map(axes, drawn, measure, self._horizon_s)
+        else:
+            nothing_to_show(axes, "no rack of this site has such a value")
         return axes
 
     def tokens(self, axes: Axes | None = None) -> Axes:
@@ -444,6 +464,11 @@ def sites_of(plots: Plots) -> tuple[str, ...]:
     return plots._sites
 
 
+def rack_rows(plots: Plots, site: str) -> int:
+    """Rows that `racks` draws for a site."""
+    return len(rack_map(plots._run_dir, site, "die").values)
+
+
 def lanes_of(plots: Plots) -> int:
     """Lanes that `actions` draws."""
     return plots._lanes
@@ -454,17 +479,17 @@ def _group(kind: str) -> str:
     return known.group if known else "other"
 
 
-def _axes(axes: Axes | None) -> Axes:
+def _axes(axes: Axes | None, height_in: float = 3.6, left_in: float = PLOT_AREA[0]) -> Axes:
     if axes is not None:
         return axes
     # pyplot only here: it picks a display, which a report on a server does not want.
     from matplotlib import pyplot as plt
 
     # The figure is made outside the settings' context: leaving it would undo a notebook's interactive mode.
-    figure = plt.figure(figsize=(9.4, 3.6))
+    figure = plt.figure(figsize=(9.4, height_in))
     with rc_context(style.SETTINGS):
-        left, right, below, above = PLOT_AREA
-        figure.subplots_adjust(left / 9.4, below / 3.6, 1 - right / 9.4, 1 - above / 3.6)
+        _, right, below, above = PLOT_AREA
+        figure.subplots_adjust(left_in / 9.4, below / height_in, 1 - right / 9.4, 1 - above / height_in)
         return figure.add_subplot()
 
 

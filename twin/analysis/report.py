@@ -23,12 +23,13 @@ from twin.analysis import style
 from twin.analysis.axes import PLOT_AREA
 from twin.analysis.columns import TableColumns
 from twin.analysis.key_numbers import has_tasks, key_numbers, tiles
-from twin.analysis.plots import Plots, lanes_of, sites_of
+from twin.analysis.plots import Plots, lanes_of, rack_rows, sites_of
+from twin.analysis.rack_map import rack_map_height_in
 from twin.analysis.story import clock, lead, spoken_detail, spoken_kind, story
 from twin.errors import InputError
 
 #: Left margins of figures whose rows have names, in inches.
-_LEFT_IN = {"actions": 2.2, "revenue": 1.2}
+_LEFT_IN = {"actions": 2.2, "revenue": 1.2, "rack_die": 1.1, "rack_power": 1.1}
 
 #: Rows of the timeline; the rest stays in events.parquet, and the report says how many.
 TIMELINE_ROWS = 60
@@ -106,6 +107,11 @@ def _sections(plots: Plots) -> Iterator[tuple[str, list[Drawing]]]:
             for i, site in enumerate(sites)
         ],
     )
+    said = (
+        "Energy of the whole run from the meter to the tokens; widths are energies. Losses and cooling leave below, the IT "
+        "equipment's share goes on to the right. GPU energy is that of the pools' instances, whatever they did."
+    )
+    yield "Energy", [_drawing("energy", said, 4.6, plots.energy)]
     said = "GPU clock of each pool over its maximum, the mean of its instances: what a feed limit does first."
     yield "Clocks", [_drawing("clocks", said, 2.4, plots.clocks)]
     yield "Tokens", [_drawing("tokens", "Output tokens a second by tier, stacked, for the whole factory.", 3.1, plots.tokens)]
@@ -145,12 +151,26 @@ def _sections(plots: Plots) -> Iterator[tuple[str, list[Drawing]]]:
         said = f"PUE of {site} over time: everything the site consumes over what its IT equipment does."
         thermal.append(_drawing(f"pue-{i}", said, 2.2, partial(plots.pue, site=site)))
     yield "Heat", thermal
+    yield "Racks", list(_racks(plots, sites))
     if "jobs" in plots._summary:
         said = "GPUs of {} by use: instances that serve, jobs that can wait, idle. Grid events are shaded."
         uses = plots._summary["jobs"]["sites"]
         yield "Jobs", [_drawing(f"jobs-{i}", said.format(s), 2.9, partial(plots.jobs, site=s)) for i, s in enumerate(uses)]
     said = "What was done and when, a lane for each kind of event; darker marks stand for more."
     yield "Actions", [_drawing("actions", said, 1.2 + 0.27 * max(lanes_of(plots), 2), plots.actions)]
+
+
+def _racks(plots: Plots, sites: tuple[str, ...]) -> Iterator[Drawing]:
+    """Temperature and power of each site's racks; sites without a row in the racks table (none is over a step) have none."""
+    for i, site in enumerate(sites):
+        rows = rack_rows(plots, site)
+        height_in = rack_map_height_in(rows)
+        said = "each rack{} over time, racks from the top in the order of their groups."
+        many = f" of {site}" if len(sites) > 1 else ""
+        die = f"Hottest GPU die of {said.format(many)} Rows that stand for several racks show the hottest of them."
+        yield _drawing(f"rack_die-{i}", die, height_in, partial(plots.racks, measure="die", site=site))
+        power = f"IT power of {said.format(many)} Rows that stand for several racks show their mean."
+        yield _drawing(f"rack_power-{i}", power, height_in, partial(plots.racks, measure="power", site=site))
 
 
 def _tasks(plots: Plots) -> Iterator[Drawing]:
@@ -171,7 +191,7 @@ def _drawing(key: str, caption: str, height_in: float, draw: Callable[[Axes], Ax
         figure = Figure(figsize=(9.4, height_in))
         FigureCanvasSVG(figure)
         # Margins in inches, so that figures of any height line up under each other.
-        left, right, below, above = (_LEFT_IN.get(key, PLOT_AREA[0]), *PLOT_AREA[1:])
+        left, right, below, above = (_LEFT_IN.get(key.split("-")[0], PLOT_AREA[0]), *PLOT_AREA[1:])
         figure.subplots_adjust(left / 9.4, below / height_in, 1 - right / 9.4, 1 - above / height_in)
         draw(figure.add_subplot())
         text = io.StringIO()

@@ -112,6 +112,11 @@ class Run:
         return self._table("jobs")
 
     @cached_property
+    def racks(self) -> pd.DataFrame:
+        """A row per rack and `records.rack_interval`: its power, hottest die, clock limit and whether it is up."""
+        return self._table("racks")
+
+    @cached_property
     def plot(self) -> Plots:
         """Plots of the run, each returning matplotlib Axes: power, tokens, latency, tasks, sessions, sandboxes, attainment,
         revenue, temperature, pue, jobs, actions."""

@@ -69,6 +69,18 @@ TASK_PARTS = (
 SANDBOXES = ("#2b9a77", "#d99a2b")
 STORAGE = "#5a3f8f"
 FAULT = "#8f1f3c"
+#: Flows of energy by what they are.
+FLOWS = {
+    "source": "#66727f",
+    "bus": "#66727f",
+    "store": STORAGE,
+    "gpu": "#2f6db3",
+    "idle": "#b9c2cc",
+    "it": "#7fb0e0",
+    "cooling": "#2ba39a",
+    "loss": "#d99a2b",
+    "other": "#a7a29a",
+}
 #: Colours of events by who caused them.
 GROUPS = {
     "grid": TARGET,

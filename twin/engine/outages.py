@@ -84,7 +84,7 @@ class Outages:
         changed = self._hardware.set_dark(dark)
         for rack in changed:
             name = self._hardware.racks[rack].name
-            self._recorder.event(now_s, "rack_dark" if dark[rack] else "rack_live", name, "")
+            self._recorder.event(now_s, "rack_down" if dark[rack] else "rack_up", name, "")
         self._changed(changed, "power")
 
     def joined(self, station: Station) -> None:

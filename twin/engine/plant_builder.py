@@ -4,8 +4,23 @@ from __future__ import annotations
 
 from datetime import datetime
 
+import networkx as nx
+
 from twin.catalog import Catalog
-from twin.facility import CircuitSpec, GpuHeatSpec, LoopSpec, PlantSpec, RackSpec, Weather, read_weather
+from twin.facility import (
+    BreakerSpec,
+    ChainElementSpec,
+    ChainSpec,
+    CircuitSpec,
+    GpuHeatSpec,
+    LoopSpec,
+    PlantSpec,
+    RackSpec,
+    Weather,
+    chain_graph,
+    indoor_loss_w,
+    read_weather,
+)
 from twin.facility.sizing import (
     air_loop,
     air_water_supply_c,
@@ -18,6 +33,7 @@ from twin.facility.sizing import (
     liquid_loop,
     power_shelf,
 )
+from twin.schema.electrical import cooling_feeds, elements_of, incomers_of, rack_feeds
 from twin.schema.topology import Climate, CpuRackGroup, RackGroup, Site
 
 _WARM, _CHILLED, _AIR = "facility_water", "chilled_water", "air"
@@ -42,10 +58,8 @@ def plant_spec(site: Site, catalog: Catalog) -> PlantSpec:
             loop_w[rack.loop] += rack.liquid_heat_frac * heat_w
         air_w += (1 - rack.liquid_heat_frac) * heat_w
     liquid_w = sum(loop_w.values())
-    electrical = site.electrical
-    ups = element(catalog.part("electrical", electrical.ups), "ups", electrical.ups_rating)
-    transformer = element(catalog.part("electrical", electrical.transformer), "transformer", electrical.transformer_rating)
-    air_w += ups.loss_w(min(liquid_w + air_w, electrical.ups_rating)) + site.fixed_load
+    chain = chain_spec(site, catalog)
+    air_w += indoor_loss_w(chain, liquid_w + air_w) + site.fixed_load
 
     cooling = site.cooling
     cooler, chilling = catalog.part("cooling", cooling.dry_cooler), catalog.part("cooling", cooling.chiller)
@@ -75,22 +89,53 @@ def plant_spec(site: Site, catalog: Catalog) -> PlantSpec:
         loops=tuple(loops),
         air=air,
         circuits=tuple(circuits),
-        ups=ups,
-        transformer=transformer,
+        chain=chain,
         battery=store,
         other_w=site.fixed_load,
     )
 
 
+def chain_spec(site: Site, catalog: Catalog) -> ChainSpec:
+    """The electrical chain of `site`, in whichever form it is written."""
+    electrical, feed = site.electrical, site.feed.name
+    elements = []
+    short = not electrical.chain
+    for written in elements_of(electrical, feed):
+        part, breaker = catalog.part("electrical", written.part), None
+        rated_w = written.rating * written.count
+        if written.breaker is not None:
+            said = written.breaker
+            breaker = BreakerSpec(said.rating or rated_w, said.curve, said.time_multiplier, said.instantaneous)
+        kind = written.name if short else part.text("element")
+        made = element(part, written.name, rated_w)
+        elements.append(ChainElementSpec(made, kind, written.fed_from, written.count, breaker))
+    groups: list[RackGroup | CpuRackGroup] = [*site.racks, *site.cpu_racks]
+    return ChainSpec(
+        incomers=incomers_of(electrical, feed),
+        elements=tuple(elements),
+        rack_feeds=tuple(rack_feeds(electrical, feed, group.feeds) for group in groups),
+        cooling_from=cooling_feeds(electrical, feed),
+    )
+
+
+def site_chain_graph(site: Site, catalog: Catalog) -> nx.DiGraph[str]:
+    """`chain_graph` of a site without a run, its groups of racks and cooling included."""
+    return chain_graph(
+        chain_spec(site, catalog), [*(group.name for group in site.racks), *(group.name for group in site.cpu_racks)]
+    )
+
+
 def _rack_spec(site: Site, group: RackGroup | CpuRackGroup, heat: GpuHeatSpec | None, catalog: Catalog) -> RackSpec:
-    part = catalog.part("rack", group.rack)
+    part, supply = catalog.part("rack", group.rack), catalog.part("electrical", site.electrical.power_shelf)
+    shelf = power_shelf(supply, part.number("rated_w"))
     return RackSpec(
         name=group.name,
         count=group.count,
-        shelf=power_shelf(catalog.part("electrical", site.electrical.power_shelf), part.number("rated_w")),
+        shelf=shelf,
         loop=group.loop,
         liquid_heat_frac=part.number("liquid_heat_frac"),
         gpu=heat,
+        psus=round(shelf.rated_w / supply.number("psu_rated_w")),
     )
 
 

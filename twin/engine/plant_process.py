@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from twin.engine.clock import Clock
+from twin.engine.rack_records import RackRecorder
 from twin.engine.records import SiteRecorder
 from twin.engine.site_runtime import SiteRuntime
 from twin.errors import SimulationError
@@ -77,12 +78,14 @@ class PlantProcess:
         clock: Clock,
         site: SiteRuntime,
         recorder: SiteRecorder,
+        racks: RackRecorder,
         times: Iterator[StepTime],
         horizon_s: float,
     ):
         self._clock = clock
         self._site = site
         self._recorder = recorder
+        self._racks = racks
         self._times = times
         self._horizon_s = horizon_s
         #: Called after each step with what was due; set before the run.
@@ -94,7 +97,10 @@ class PlantProcess:
         self._power_w = np.zeros(len(site.stations))
         self._settled = False
         self.means = Means()
-        self._station_racks = [sorted(rack for rack, _ in station.racks) for station in site.stations]
+        # The racks of all stations one after another, and where each station's begin.
+        racks_of = [[rack for rack, _ in station.racks] for station in site.stations]
+        self._station_racks = np.array([rack for racks in racks_of for rack in racks], dtype=np.intp)
+        self._station_starts = np.cumsum([0, *map(len, racks_of[:-1])])
         self._limits = [1.0] * len(site.stations)
         self._breach = False
         self._tripped = site.plant.cooling.rack_tripped
@@ -123,6 +129,7 @@ class PlantProcess:
             self._recorder.write_power()
         if due.record_workers:
             self._recorder.write_workers(due.time_s, self._site.stations, self._site.network)
+            self._recorder.write_elements(due.time_s, self._site.plant.chain)
         self.after_step(due)
 
     def step(self, to_s: float) -> PlantStep:
@@ -168,6 +175,9 @@ class PlantProcess:
         self._last_s = to_s
         held = (0.0, 0.0) if jobs is None else (float(jobs.gpus.sum()), float(jobs.gpu_w.sum()))
         self._recorder.add(step, gpu_w, tokens_out * site.represent, target_w, held)
+        self._racks.add(step, rack_it_w, rack_gpu_w, site.plant.rack_up)
+        for event in site.plant.take_events():
+            self._recorder.event(to_s, *event)
         self._watch_limit(to_s, step, level_w)
         self._throttle(to_s, step)
         if (tripped := site.plant.cooling.rack_tripped) is not self._tripped:
@@ -209,8 +219,8 @@ class PlantProcess:
         allowed = step.rack_clock_limit[: len(self._site.loads.gpus)]
         if not np.all(np.isfinite(allowed)):
             raise SimulationError(f"site {self._site.name}: no clock limit is known for a rack at {now_s:g} s")
-        for place, station in enumerate(self._site.stations):
-            limit = min(float(allowed[rack]) for rack in self._station_racks[place])
+        limits = np.minimum.reduceat(allowed[self._station_racks], self._station_starts).tolist()
+        for place, (station, limit) in enumerate(zip(self._site.stations, limits, strict=True)):
             if abs(limit - self._limits[place]) > 1e-3 or (limit == 1.0 and self._limits[place] != 1.0):
                 if (limit < 1.0) != (self._limits[place] < 1.0):
                     kind = "thermal_throttle" if limit < 1.0 else "thermal_release"

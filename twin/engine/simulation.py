@@ -21,6 +21,7 @@ from twin.engine.job_process import JobProcess
 from twin.engine.outage_builder import build_outages
 from twin.engine.planner_process import PlannerProcess
 from twin.engine.plant_process import PlantProcess, StepTime, step_times
+from twin.engine.rack_records import RackRecorder
 from twin.engine.records import SiteRecorder
 from twin.engine.site_builder import build_site
 from twin.engine.site_runtime import SiteRuntime
@@ -70,7 +71,10 @@ class Simulation:
             control.step,
             [*runtime.feed.boundaries_s(), *faults.boundaries_s()],
         )
-        plant = PlantProcess(self._clock, runtime, recorder, times, horizon_s)
+        groups = [(group.name, group.count) for group in runtime.plant.spec.racks]
+        interval_s = scenario.records.rack_interval
+        by_rack = RackRecorder(runtime.name, groups, len(runtime.loads.gpus), output.writer("racks"), interval_s, horizon_s)
+        plant = PlantProcess(self._clock, runtime, recorder, by_rack, times, horizon_s)
         acting = ControlProcess(self._clock, runtime, plant, recorder, policy_of(control), control, scenario.tiers)
         planner = None
         if scenario.serving.planner is not None:

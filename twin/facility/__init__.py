@@ -3,6 +3,9 @@
 from twin.facility.bank import Bank, PumpBank
 from twin.facility.battery import Battery, BatteryOrder, BatterySpec
 from twin.facility.chiller import ChillerSpec
+from twin.facility.breaker import Breaker, BreakerSpec
+from twin.facility.chain import Chain, ChainEvent, ElementMeans, ElementTotals, Sources, chain_graph, indoor_loss_w
+from twin.facility.chain_spec import ELEMENT_KINDS, ChainElementSpec, ChainSpec
 from twin.facility.component import Component
 from twin.facility.electrical import ElectricalElement
 from twin.facility.plant import LoopState, Plant, PlantEnergy, PlantStep
@@ -12,13 +15,22 @@ from twin.facility.weather import Weather, read_weather, wet_bulb_c
 
 __all__ = [
     "Bank",
+    "ELEMENT_KINDS",
     "Battery",
     "BatteryOrder",
     "BatterySpec",
+    "Breaker",
+    "BreakerSpec",
+    "Chain",
+    "ChainElementSpec",
+    "ChainEvent",
+    "ChainSpec",
     "ChillerSpec",
     "CircuitSpec",
     "Component",
     "ElectricalElement",
+    "ElementMeans",
+    "ElementTotals",
     "GpuHeatSpec",
     "HeatSinkSpec",
     "LoopSpec",
@@ -31,7 +43,10 @@ __all__ = [
     "PumpBank",
     "RackSpec",
     "TowerSpec",
+    "Sources",
     "Weather",
+    "chain_graph",
+    "indoor_loss_w",
     "read_weather",
     "wet_bulb_c",
 ]

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from twin.errors import SimulationError
 from twin.facility.battery import Battery, BatteryOrder
+from twin.facility.chain import Chain, ChainEvent
 from twin.facility.circuit import CircuitPower
 from twin.facility.component import Component
 from twin.facility.cooling import Cooling, CoolingStep, Floats
@@ -71,6 +72,11 @@ class PlantStep:
     battery_soc_frac: float | None
     rack_clock_limit: Floats
     _cooling: _CoolingState = field(repr=False)
+
+    @property
+    def rack_die_c(self) -> Floats:
+        """Hottest die of each rack at the end of the step (racks,); of no meaning in racks without GPUs."""
+        return self._cooling.gpu_c
 
     @property
     def loops(self) -> tuple[LoopState, ...]:
@@ -155,27 +161,45 @@ class Plant:
         self.spec = spec
         self.now_s = start_s
         self.racks = Racks(spec)
+        self.chain = Chain(spec.chain, self.racks.shelves, spec.name)
         self.cooling = Cooling(spec)
+        self._owners = {component.key: self.cooling for component in self.cooling.components()}
+        #: (racks,): which racks have power and are not off for heat. It is another array once any rack's state changes.
+        self._up_of = (self.chain.rack_live, self.cooling.rack_tripped)
+        self.rack_up: npt.NDArray[np.bool_] = self.chain.rack_live & ~self.cooling.rack_tripped
         self.battery = Battery(spec.battery) if spec.battery is not None else None
         self.energy = PlantEnergy()
         self._stored_from_j = self.cooling.stored_j()
 
     def components(self) -> tuple[Component, ...]:
         """Everything of it that can fail."""
-        return self.cooling.components()
-
-    @property
-    def rack_up(self) -> npt.NDArray[np.bool_]:
-        """Which racks have power and have not tripped: shape (racks,)."""
-        return ~self.cooling.rack_tripped
+        return (*self.chain.components(), *self.cooling.components())
 
     def fail(self, key: str, units: int = 1) -> None:
         """Take `units` of a component away from the next step on. Raises SimulationError where there are none to take."""
-        self.cooling.fail(key, units)
+        self._owner(key).fail(key, units)
+        self._settle_power()
 
     def repair(self, key: str, units: int = 1) -> None:
         """Give `units` of a component back from the next step on. Raises SimulationError where none are missing."""
-        self.cooling.repair(key, units)
+        self._owner(key).repair(key, units)
+        self._settle_power()
+
+    def _owner(self, key: str) -> Chain | Cooling:
+        return self._owners.get(key, self.chain)
+
+    def _settle_power(self) -> None:
+        """What the chain can feed: cooling, and with heat the racks."""
+        powered = 1.0 if self.chain.cooling_live else 0.0
+        self.cooling.set_powered(powered, powered)
+        live, tripped = self.chain.rack_live, self.cooling.rack_tripped
+        if live is not self._up_of[0] or tripped is not self._up_of[1]:
+            self._up_of = (live, tripped)
+            self.rack_up = live & ~tripped
+
+    def take_events(self) -> list[ChainEvent]:
+        """What the plant did by itself since this was last asked: at the end of the last step, or by a verb since then."""
+        return self.chain.take_events()
 
     def settle(self, rack_it_w: Floats, dry_bulb_c: float, wet_bulb_c: float) -> None:
         """Put loops and circuits into the steady state of this load (racks,) and air, without counting any energy.
@@ -205,16 +229,16 @@ class Plant:
         if not (duration_s > 0 and math.isfinite(duration_s)):
             raise SimulationError(f"plant {self.spec.name}: cannot advance from {self.now_s!r} s to {to_s!r} s")
         check_air(dry_bulb_c, wet_bulb_c)
-        heat_w, it_w, shelf_loss_w, ups_loss_w = self._heat(rack_it_w)
+        heat_w, it_w, shelf_loss_w, indoor_loss_w = self._heat(rack_it_w)
         cooling = self.cooling.advance(duration_s, heat_w, dry_bulb_c, wet_bulb_c)
-        cooling_w = cooling.total_w
-        site_w = it_w + shelf_loss_w + ups_loss_w + cooling_w + self.spec.other_w
-        store_w, battery_loss_w, short_w = self._run_battery(battery, duration_s, site_w)
-        behind_w = max(0.0, site_w - store_w + battery_loss_w)
-        transformer_loss_w = self.spec.transformer.loss_w(behind_w)
+        cooling_w, other_w = cooling.total_w, self._other_w
+        outdoor_loss_w = self.chain.carry_rest(cooling_w, other_w)
+        site_w = it_w + shelf_loss_w + indoor_loss_w + outdoor_loss_w + cooling_w + other_w
+        store_w, battery_loss_w, short_w, utility_w, bus_loss_w = self._deliver(battery, duration_s, site_w)
+        outdoor_loss_w += bus_loss_w
         gpu_c = self.cooling.heat_up(duration_s, gpu_max_w)
         self.now_s = to_s
-        conversion_loss_w = shelf_loss_w + ups_loss_w + transformer_loss_w + battery_loss_w
+        conversion_loss_w = shelf_loss_w + indoor_loss_w + outdoor_loss_w + battery_loss_w
         step = PlantStep(
             to_s,
             duration_s,
@@ -224,20 +248,22 @@ class Plant:
             cooling.hall_fan_w + cooling.outdoor_fan_w,
             cooling.chiller_w,
             shelf_loss_w,
-            ups_loss_w,
-            transformer_loss_w,
+            self.chain.loss_of_w("ups"),
+            self.chain.loss_of_w("transformer"),
             battery_loss_w,
             conversion_loss_w,
-            self.spec.other_w,
+            other_w,
             store_w,
             short_w,
             0.0,
-            behind_w + transformer_loss_w,
+            utility_w,
             self.battery.soc_frac if self.battery is not None else None,
             self.cooling.dies.clock_limit,
             self._cooling_state(gpu_c),
         )
-        self._count(step, cooling)
+        self._count(step, cooling, outdoor_loss_w)
+        self.chain.count(duration_s)
+        self._settle_power()
         return step
 
     def _cooling_state(self, gpu_c: Floats) -> _CoolingState:
@@ -247,15 +273,37 @@ class Plant:
             cooling, loops.supply_c, loops.return_c, loops.flow_frac, loops.heat_w, loops.mover_w, gpu_c, circuits
         )
 
-    def _heat(self, rack_it_w: Floats) -> tuple[Floats, float, float, float]:
-        """(heat into each loop (loops,), IT power, shelf loss, UPS loss). The UPS and the fixed loads warm the hall's air."""
-        heat_w, it_w, drawn_w = self.racks.heat(rack_it_w)
-        ups_loss_w = self.spec.ups.loss_w(drawn_w)
-        heat_w[-1] += ups_loss_w + self.spec.other_w
-        return heat_w, it_w, drawn_w - it_w, ups_loss_w
+    @property
+    def _other_w(self) -> float:
+        """The fixed loads, which are off where nothing feeds them."""
+        return self.spec.other_w if self.chain.cooling_live else 0.0
 
-    def _run_battery(self, order: BatteryOrder, duration_s: float, site_w: float) -> tuple[float, float, float]:
-        """(power out of the store, inverter loss, what the order asked for in vain). Nothing is exported."""
+    def _heat(self, rack_it_w: Floats) -> tuple[Floats, float, float, float]:
+        """(heat into each loop (loops,), IT power, shelf loss, loss of the chain indoors). The last and the fixed loads warm the
+        hall's air."""
+        heat_w, rack_drawn_w, it_w, drawn_w = self.racks.heat(rack_it_w)
+        indoor_loss_w = self.chain.carry_racks(rack_drawn_w, drawn_w)
+        heat_w[-1] += indoor_loss_w + self._other_w
+        return heat_w, it_w, drawn_w - it_w, indoor_loss_w
+
+    def _deliver(self, order: BatteryOrder, duration_s: float, site_w: float) -> tuple[float, float, float, float, float]:
+        """(power out of the store, inverter loss, what the order asked for in vain, power from the feed, loss of the first
+        element). The battery stands at the output of the only first element; where there are several, on their incomers' side."""
+        chain = self.chain
+        if not chain.feed_live:
+            order = BatteryOrder.hold()
+        if chain.bus is None:
+            store_w, loss_w, short_w = self._run_battery(order, duration_s, chain.incomers_w(), order.limit_w)
+            return store_w, loss_w, short_w, max(0.0, chain.incomers_w() - store_w + loss_w), 0.0
+        bus_w = site_w - chain.held_w() if chain.live[chain.bus] else 0.0
+        store_w, loss_w, short_w = self._run_battery(order, duration_s, bus_w, chain.bus_output_for_w(order.limit_w))
+        behind_w = max(0.0, bus_w - store_w + loss_w)
+        bus_loss_w = chain.carry_bus(behind_w)
+        return store_w, loss_w, short_w, behind_w + bus_loss_w, bus_loss_w
+
+    def _run_battery(self, order: BatteryOrder, duration_s: float, load_w: float, limit_w: float) -> tuple[float, float, float]:
+        """(power out of the store, inverter loss, what the order asked for in vain) at a bus with this load, to be brought to
+        `limit_w` by a follower. Nothing is exported."""
         if self.battery is None:
             if order.mode != "hold":
                 raise SimulationError(f"plant {self.spec.name}: there is no battery to {order.mode}")
@@ -265,16 +313,16 @@ class Plant:
         if order.mode == "power":
             asked_w = order.power_w
         else:
-            spare_w = self.spec.transformer.output_for_input_w(order.limit_w) - site_w
+            spare_w = limit_w - load_w
             asked_w = -min(spare_w, order.recharge_w) if spare_w > 0 else -spare_w
         lowest_w, highest_w = self.battery.feasible_range(duration_s)
-        given_w = min(max(asked_w, lowest_w), highest_w, site_w)
+        given_w = min(max(asked_w, lowest_w), highest_w, load_w)
         store_w, loss_w = self.battery.set_power(given_w, duration_s)
         # a follower that finds the battery full is not short of anything: it may recharge, it need not
         short_w = 0.0 if order.mode == "follow" and asked_w <= 0 else asked_w - given_w
         return store_w, loss_w, short_w
 
-    def _count(self, step: PlantStep, cooling: CoolingStep) -> None:
+    def _count(self, step: PlantStep, cooling: CoolingStep, outdoor_loss_w: float) -> None:
         energy, duration_s = self.energy, step.duration_s
         energy.utility_j += step.utility_w * duration_s
         energy.it_j += step.it_w * duration_s
@@ -283,8 +331,8 @@ class Plant:
         energy.battery_j += step.battery_w * duration_s
         energy.other_j += step.other_w * duration_s
         energy.heat_in_j += (step.it_w + step.cooling_w + step.conversion_loss_w + step.other_w) * duration_s
-        # transformer and battery stand outdoors; so do the dry coolers' fans and the chillers
-        outdoors_w = step.transformer_loss_w + step.battery_loss_w + cooling.outdoor_fan_w + cooling.chiller_w
+        # a part of the chain and the battery stand outdoors; so do the dry coolers' fans and the chillers
+        outdoors_w = outdoor_loss_w + step.battery_loss_w + cooling.outdoor_fan_w + cooling.chiller_w
         energy.heat_rejected_j += (cooling.rejected_w + outdoors_w) * duration_s
         energy.span_s += duration_s
         energy.water_kg += cooling.water_kg_per_s * duration_s

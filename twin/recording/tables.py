@@ -1,7 +1,7 @@
 """The tables of a run directory: one place that names every column, its type, its unit and its meaning.
 
 A row handed to a writer is a tuple in the order of the columns here. `None` stands for null and is allowed in nullable
-columns alone. A power, thermal, workers or fabric row stands for the step that ends at its `time_s`; a site's first step
+columns alone. A power, thermal, workers, fabric or racks row stands for the step that ends at its `time_s`; a site's first step
 starts at 0. Its values are means over that step, states (temperatures, charge, queues) are those at its end.
 """
 
@@ -234,6 +234,29 @@ _JOBS = (
     _count("tokens", "token", "output tokens made and saved; 0 for training"),
 )
 
+_RACKS = (
+    _TIME,
+    _SITE,
+    _name("rack", "rack as GROUP/INDEX, counted from 0 in its group"),
+    _number("it_w", "W", "power of the rack's IT equipment at its DC side, its share of the fabric included"),
+    _number("gpu_w", "W", "its GPUs; a part of it_w"),
+    _number("die_c", "C", "its hottest GPU die; null in a rack without GPUs", True),
+    _number("clock_limit", "", "clock that heat allows it over its maximum"),
+    Column("up", "bool", "", "it has power and is not tripped by heat"),
+)
+
+_ELEMENTS = (
+    _TIME,
+    _SITE,
+    _name("element", "element of the electrical chain"),
+    _name("kind", "transformer, switchboard, ups, busway or rectifier"),
+    _number("output_w", "W", "what it delivers, mean over the step"),
+    _number("loss_w", "W", "what it loses, mean over the step; a part of conversion_loss_w"),
+    _number("loading_frac", "", "output_w over its rating, all its units counted"),
+    _number("headroom_w", "W", "what its working units could deliver beyond output_w; below zero above their rating"),
+    _name("state", "at the end of the step: live, failed, tripped (open) or dead (nothing above it)"),
+)
+
 #: table name -> its columns, in the order of a row.
 TABLES: dict[str, tuple[Column, ...]] = {
     "requests": _REQUESTS,
@@ -246,4 +269,6 @@ TABLES: dict[str, tuple[Column, ...]] = {
     "tool_runs": _TOOL_RUNS,
     "events": _EVENTS,
     "jobs": _JOBS,
+    "racks": _RACKS,
+    "elements": _ELEMENTS,
 }

@@ -1,11 +1,12 @@
-"""A streaming Parquet writer: rows go in as tuples, row groups go out, memory stays flat, bytes repeat."""
+"""A streaming Parquet writer: rows go in as tuples or in blocks of arrays, row groups go out, memory stays flat, bytes repeat."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -35,10 +36,18 @@ def arrow_schema(columns: Sequence[Column]) -> pa.Schema:
     )
 
 
+class Coded(NamedTuple):
+    """A column of names in a block: row i holds `names[codes[i]]`."""
+
+    codes: np.ndarray
+    names: tuple[str, ...]
+
+
 class TableWriter:
     """Writes one table as its rows come. The same rows give the same bytes.
 
-    `append` takes a tuple in the order of `columns`. Null in a column that is not nullable, a number that is not finite, a
+    `append` takes a tuple in the order of `columns`; `append_block` takes an array for each of them, for tables with many rows at
+    a time. A table is written one way or the other. Null in a column that is not nullable, a number that is not finite, a
     value of another type and a row of another length raise SimulationError that names table, column and row; so does a disk
     that is full. Errors show when a row group is written, at the latest in `close`.
     """
@@ -49,6 +58,8 @@ class TableWriter:
         self._schema = arrow_schema(columns)
         self._codes: list[dict[str | None, int | None]] = [{None: None} for _ in columns]
         self._rows: list[tuple[Any, ...]] = []
+        self._blocks: list[Sequence[np.ndarray | Coded]] = []
+        self._block_rows = 0
         self._written = 0
         try:
             self._file: pq.ParquetWriter | None = pq.ParquetWriter(
@@ -65,7 +76,7 @@ class TableWriter:
 
     def __len__(self) -> int:
         """Rows appended so far."""
-        return self._written + len(self._rows)
+        return self._written + len(self._rows) + self._block_rows
 
     def append(self, row: tuple[Any, ...]) -> None:
         """Add one row, in the order of the columns."""
@@ -74,6 +85,16 @@ class TableWriter:
         if len(rows) == GROUP_ROWS:
             self._write_group()
 
+    def append_block(self, block: Sequence[np.ndarray | Coded]) -> None:
+        """Add rows column-wise: an array (rows,) for each column in their order, `Coded` for names, NaN for null.
+
+        The names of a column are the same in all blocks; arrays are kept until they are written.
+        """
+        self._blocks.append(block)
+        self._block_rows += len(block[0] if isinstance(block[0], np.ndarray) else block[0].codes)
+        if self._block_rows >= GROUP_ROWS:
+            self._write_blocks()
+
     def close(self) -> None:
         """Write what is buffered and finish the file. A second call does nothing."""
         if self._file is None:
@@ -81,12 +102,15 @@ class TableWriter:
         try:
             if self._rows:
                 self._write_group()
+            if self._blocks:
+                self._write_blocks()
         finally:
             self._finish()
 
     def discard(self) -> None:
         """Let go of the file without writing what is buffered; for a run that is given up."""
         self._rows.clear()
+        self._blocks.clear()
         if self._file is not None:
             self._finish()
 
@@ -102,17 +126,50 @@ class TableWriter:
     def _write_group(self) -> None:
         if self._file is None:
             raise SimulationError(f"{self.path}: a row was written after the table was closed")
+        if self._blocks:
+            raise SimulationError(f"{self.path}: rows and blocks in one table")
         rows, self._rows = self._rows, []
         width = len(self._columns)
         if set(map(len, rows)) != {width}:
             ragged = next(i for i, row in enumerate(rows) if len(row) != width)
             raise SimulationError(f"{self._place(ragged)}: {len(rows[ragged])} values for {width} columns")
-        arrays = [self._array(i, values) for i, values in enumerate(zip(*rows, strict=True))]
+        self._write([self._array(i, values) for i, values in enumerate(zip(*rows, strict=True))])
+
+    def _write_blocks(self) -> None:
+        if self._file is None or self._rows:
+            raise SimulationError(f"{self.path}: a block was written after the table was closed, or beside rows")
+        blocks, self._blocks, self._block_rows = self._blocks, [], 0
+        width = len(self._columns)
+        if wrong := [block for block in blocks if len(block) != width]:
+            raise SimulationError(f"{self._place(0)}: a block of {len(wrong[0])} columns for {width}")
+        arrays = [self._joined(i, parts) for i, parts in enumerate(zip(*blocks, strict=True))]
+        if len({len(array) for array in arrays}) != 1:
+            raise SimulationError(f"{self._place(0)}: the columns of a block differ in length")
+        self._write(arrays)
+
+    def _write(self, arrays: list[pa.Array]) -> None:
+        assert self._file is not None
         try:
-            self._file.write_batch(pa.record_batch(arrays, schema=self._schema), row_group_size=GROUP_ROWS)
+            self._file.write_batch(pa.record_batch(arrays, schema=self._schema), row_group_size=len(arrays[0]))
         except OSError as error:
             raise SimulationError(f"cannot write {self.path}: {error}") from error
-        self._written += len(rows)
+        self._written += len(arrays[0])
+
+    def _joined(self, index: int, parts: tuple[np.ndarray | Coded, ...]) -> pa.Array:
+        """One column of all buffered blocks."""
+        column = self._columns[index]
+        first = parts[0]
+        if isinstance(first, Coded):
+            codes = np.concatenate([part.codes for part in parts if isinstance(part, Coded) and part.names == first.names])
+            array: pa.Array = pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), pa.array(first.names, pa.string()))
+        else:
+            array = pa.array(np.concatenate(parts), _ARROW[column.type], from_pandas=column.nullable)
+        if array.type != _ARROW[column.type]:
+            raise SimulationError(f"{self._place(0)}: {column.name}: a block of {array.type}, not of {column.type}")
+        if column.type == "float64" and (finite := pc.call_function("is_finite", [array])).false_count:
+            bad = finite.to_pylist().index(False)
+            raise SimulationError(f"{self._place(bad)}: {column.name} is {array[bad].as_py()}")
+        return array
 
     def _array(self, index: int, values: tuple[Any, ...]) -> pa.Array:
         column = self._columns[index]

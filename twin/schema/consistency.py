@@ -45,8 +45,12 @@ def _named_parts(site: Site, catalog: Catalog) -> Iterator[tuple[Path, str, Part
         yield ("cooling", role), role, catalog.part("cooling", getattr(cooling, role))
     for key in ("cold_plate", "heat_sink"):
         yield ("cooling", key), "cold_plate", catalog.part("cooling", getattr(cooling, key))
-    for role in ("power_shelf", "ups", "transformer"):
-        yield ("electrical", role), role, catalog.part("electrical", getattr(electrical, role))
+    yield ("electrical", "power_shelf"), "power_shelf", catalog.part("electrical", electrical.power_shelf)
+    for role, name in (("ups", electrical.ups), ("transformer", electrical.transformer)):
+        if name is not None:
+            yield ("electrical", role), role, catalog.part("electrical", name)
+    for place, element in enumerate(electrical.chain):
+        yield ("electrical", "chain", place, "part"), "element", catalog.part("electrical", element.part)
     if site.battery is not None:
         yield ("battery", "part"), "battery", catalog.part("battery", site.battery.part)
 

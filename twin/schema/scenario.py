@@ -114,6 +114,8 @@ class Records(Model):
     """Step of the plant and of a row in power.parquet and thermal.parquet."""
     worker_interval: PositiveTime = 10.0
     """Time between rows of workers.parquet and fabric.parquet."""
+    rack_interval: PositiveTime = 60.0
+    """Time between rows of racks.parquet; a row ends with the first step at or after each multiple."""
 
 
 class Limit(Model):

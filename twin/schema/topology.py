@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from twin.schema.base import CatalogName, Count, FieldError, Model, Name
+from twin.schema.electrical import Electrical
 from twin.schema.quantities import (
     CoolantTemperature,
     NonNegativePower,
@@ -31,9 +32,6 @@ DryCoolerName = Annotated[str, CatalogName("cooling", "dry cooler", "pump_power_
 ChillerName = Annotated[str, CatalogName("cooling", "chiller", "carnot_frac")]
 ColdPlateName = Annotated[str, CatalogName("cooling", "cold plate", "still_frac")]
 AirHandlerName = Annotated[str, CatalogName("cooling", "air handler", "water_range_k")]
-ShelfName = Annotated[str, CatalogName("electrical", "power shelf", "psu_rated_w")]
-UpsName = Annotated[str, CatalogName("electrical", "UPS")]
-TransformerName = Annotated[str, CatalogName("electrical", "transformer")]
 BatteryName = Annotated[str, CatalogName("battery")]
 
 
@@ -57,6 +55,9 @@ class RackGroup(Model):
     """How many racks."""
     loop: Name | None = None
     """The cooling loop that takes their liquid heat; air-cooled racks have none."""
+    feeds: tuple[Name, ...] = ()
+    """The elements of `electrical.chain` that they hang on, their rectifiers spread evenly over these; not needed where the chain
+    has one element that feeds no other."""
 
 
 class CpuRackGroup(Model):
@@ -70,6 +71,9 @@ class CpuRackGroup(Model):
     """How many racks."""
     loop: Name | None = None
     """The cooling loop that takes their liquid heat; air-cooled racks have none."""
+    feeds: tuple[Name, ...] = ()
+    """The elements of `electrical.chain` that they hang on, their rectifiers spread evenly over these; not needed where the chain
+    has one element that feeds no other."""
 
 
 class Fabric(Model):
@@ -115,21 +119,6 @@ class Cooling(Model):
     """Cold plate of the catalogue on the GPUs of racks with a loop: heat capacity, and what is left without flow."""
     heat_sink: ColdPlateName = "heat_sink"
     """Heat sink of the catalogue on the GPUs of racks without a loop."""
-
-
-class Electrical(Model):
-    """The conversion chain between the feed and the racks' DC bus."""
-
-    power_shelf: ShelfName
-    """Rack power shelf (rectifier) of the catalogue, sized by each rack's rating."""
-    ups: UpsName
-    """Uninterruptible power supply of the catalogue."""
-    ups_rating: PositivePower
-    """Total UPS rating of the site."""
-    transformer: TransformerName
-    """Transformer of the catalogue."""
-    transformer_rating: PositivePower
-    """Total transformer rating of the site."""
 
 
 class Battery(Model):

@@ -1,0 +1,133 @@
+"""Where a run's energy went, from the meter to the tokens, as a tree of flows in which every branch adds up."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from twin.analysis.columns import TableColumns
+from twin.errors import InputError
+
+#: What rounding may leave of a balance, over the whole.
+_ROUNDING = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """A flow of `energy_j` and what it splits into; `colour` names its kind in `style.FLOWS`."""
+
+    label: str
+    colour: str
+    energy_j: float
+    parts: tuple[Flow, ...] = ()
+
+    @classmethod
+    def of(cls, label: str, colour: str, parts: list[Flow]) -> Flow:
+        """A flow that is the sum of its parts; empty ones are left out."""
+        some = tuple(part for part in parts if part.energy_j > 0)
+        return cls(label, colour, math.fsum(part.energy_j for part in some), some)
+
+    def leaves(self) -> list[Flow]:
+        """Where it ends, from the first to the last."""
+        return [leaf for part in self.parts for leaf in part.leaves()] if self.parts else [self]
+
+
+@dataclass(frozen=True, slots=True)
+class EnergyFlow:
+    """The sources of a run's energy and what became of it: `used.energy_j` is the sum of `sources`, rounding apart."""
+
+    sources: tuple[Flow, ...]
+    used: Flow
+    tokens: float
+
+
+def energy_flow(run_dir: Path, summary: dict[str, Any]) -> EnergyFlow:
+    """The flows of the whole factory, from its summary and tables. Raises InputError where these contradict each other.
+
+    A battery that took more than it gave is a use, else a source. What leaves a battery is counted at its store, as everywhere.
+    """
+    energy = summary["energy"]
+    # A battery at rest leaves rounding, which is no flow.
+    battery_j = energy["battery_j"] if abs(energy["battery_j"]) > _ROUNDING * energy["it_j"] else 0.0
+    sources = [Flow("utility", "source", energy["utility_j"]), Flow("generators", "source", energy["generator_j"])]
+    if battery_j > 0:
+        sources.append(Flow("battery", "store", battery_j))
+    shelf_j = energy["shelf_loss_j"]
+    racks = Flow.of(
+        "racks",
+        "it",
+        [_it(run_dir, summary, energy["it_j"]), Flow("rectifiers in the racks", "loss", shelf_j)],
+    )
+    used = Flow.of(
+        "site",
+        "bus",
+        [
+            racks,
+            Flow("cooling", "cooling", energy["cooling_j"]),
+            Flow("transformers, UPS, battery inverter", "loss", energy["conversion_loss_j"] - shelf_j),
+            Flow("building", "other", energy["other_j"]),
+            Flow("into the battery", "store", max(0.0, -battery_j)),
+        ],
+    )
+    given = [source for source in sources if source.energy_j > 0]
+    tokens = summary["service"]["output_tokens_per_s"] * summary["horizon_s"]
+    _check("energy", math.fsum(source.energy_j for source in given), used.energy_j)
+    return EnergyFlow(tuple(given), used, tokens)
+
+
+def _it(run_dir: Path, summary: dict[str, Any], it_j: float) -> Flow:
+    """The IT energy by share: GPUs by pool, then the rest as finely as the run has it."""
+    power = TableColumns(run_dir, "power")
+    gpu_j, job_j = (_integral(power, column) for column in ("gpu_w", "job_gpu_w"))
+    pools = _pool_energy(run_dir, summary["requests"]["represent"])
+    parts = [Flow(f"GPUs of pool {name}", "gpu", pool_j) for name, pool_j in pools.items()]
+    if job_j > 0:
+        parts.append(Flow("GPUs of jobs", "gpu", job_j))
+    spare_j = gpu_j - math.fsum(part.energy_j for part in parts)
+    if spare_j < -_ROUNDING * gpu_j:
+        raise InputError(f"{run_dir}: pools and jobs took {-spare_j:,.0f} J more than all GPUs did")
+    if spare_j > _ROUNDING * gpu_j:
+        parts.append(Flow("GPUs without work of a pool", "idle", spare_j))
+    gpus = Flow.of("GPUs", "gpu", parts)
+    shares = {name: j for name, j in summary["energy"].get("it_shares_j", {}).items() if not name.startswith("gpu")}
+    if shares:
+        others = [Flow(name.replace("_", " "), "it", share_j) for name, share_j in shares.items()]
+    else:
+        others = [Flow("CPUs, switches, NICs, fans", "it", it_j - gpus.energy_j)]
+    it = Flow.of("IT", "it", [gpus, *others])
+    _check("IT energy", it_j, it.energy_j)
+    return it
+
+
+def _integral(table: TableColumns, column: str) -> float:
+    """A power column over time, all sites."""
+    site, time_s, values = table.names("site"), table.numbers("time_s"), table.numbers(column)
+    whole = 0.0
+    for code in range(len(site.labels)):
+        mine = site.codes == code
+        whole += float(np.dot(values[mine], np.diff(time_s[mine], prepend=0.0)))
+    return whole
+
+
+def _pool_energy(run_dir: Path, represent: int) -> dict[str, float]:
+    """GPU energy of each pool, in joules of the real factory."""
+    table = TableColumns(run_dir, "workers")
+    pool, worker, time_s, power_w = table.names("pool"), table.names("worker"), table.numbers("time_s"), table.numbers("power_w")
+    site = table.names("site")
+    order = np.lexsort((time_s, worker.codes, site.codes))
+    first = np.ones(len(order), bool)
+    one = np.stack((worker.codes, site.codes))[:, order]
+    first[1:] = (one[:, 1:] != one[:, :-1]).any(axis=0)
+    ends_s = time_s[order]
+    spans_s = np.where(first, ends_s, ends_s - np.concatenate(([0.0], ends_s[:-1])))
+    energy_j = np.bincount(pool.codes[order], power_w[order] * spans_s, len(pool.labels)) * represent
+    return dict(zip(pool.labels, energy_j.tolist(), strict=True))
+
+
+def _check(what: str, one_j: float, other_j: float) -> None:
+    if abs(one_j - other_j) > _ROUNDING * max(one_j, other_j, 1.0):
+        raise InputError(f"the {what} of this run does not add up: {one_j:,.0f} J and {other_j:,.0f} J")
