@@ -20,7 +20,7 @@ from twin.recording import RunDirectory
 
 
 class Act(NamedTuple):
-    """`verb` ("fail" or "repair") `units` of `key` at `time_s`; "dark" and "live" take and give back the power of rack number `units`."""
+    """`verb` ("fail" or "repair") `units` of `key` at `time_s`; "dark" and "live" take and give back the power of rack `units`."""
 
     time_s: float
     verb: str
@@ -54,7 +54,7 @@ def act(site: SiteRun, one: Act, _: Any) -> None:
 
 
 def play(scenario: dict[str, Any], acts: Sequence[Act] = ()) -> Played:
-    """Run `scenario` with faults at its first site. The run checks its own books, and ends with an error where they do not balance."""
+    """Run `scenario` with faults at its first site. The run checks its own books and ends with an error where they are wrong."""
     with tempfile.TemporaryDirectory() as folder, RunDirectory.create(Path(folder) / "run") as output:
         simulation = Simulation(twin.load(scenario), output)
         site = simulation._sites[0]
