@@ -20,7 +20,7 @@ from twin.recording import RunDirectory
 
 
 class Act(NamedTuple):
-    """`verb` ("fail" or "repair") `units` of `key` at `time_s`; "dark" and "live" take and give back the power of rack `units`."""
+    """`verb` ("fail" or "repair") `units` of `key` at `time_s`; "dark" and "live" are the power of rack `units`."""
 
     time_s: float
     verb: str

@@ -89,7 +89,7 @@ def test_uplinks_of_a_block() -> None:
 @pytest.mark.parametrize(
     ("key", "units", "said"),
     [
-        ("tray/row/0/18", 1, r"no hardware 'tray/row/0/18' can fail \(did you mean tray/row/0/1"),
+        ("tray/row/0/18", 1, r"no hardware 'tray/row/0/18' can fail \(did you mean 'tray/row/0/8'"),
         ("nvswitch/row/0", 19, "19 of nvswitch/row/0 cannot fail: 0 of 18 have failed"),
         ("rack/row/0", 0, "0 of rack/row/0 cannot be repaired"),
     ],
@@ -114,7 +114,7 @@ def _kinds(run: Played, subject: str) -> list[tuple[float, str]]:
 
 def test_a_tray_fails_and_comes_back() -> None:
     run = play(scenario(), [Act(5.5, "fail", "tray/racks/0/1"), Act(20.5, "repair", "tray/racks/0/1")])
-    # Instances are dealt out over the trays in turn, those that read first: of the eight, the second and the sixth are on this one.
+    # Instances are dealt out over the trays in turn, those that read first: the second and the sixth are on this one.
     assert _kinds(run, "write-0") == [(5.5, "instance_down"), (20.5, "instance_restarting"), (25.5, "instance_up")]
     assert _kinds(run, "read-1") == _kinds(run, "write-0")
     assert (run.requests["outcome"] == "completed").all()
@@ -167,7 +167,7 @@ def test_fewer_nvswitches_make_slower_steps_and_lose_nothing() -> None:
 
 
 def test_the_cost_of_a_step_with_a_share_of_the_switches() -> None:
-    """Of what a token adds to a step's collectives, all is NVLink's time inside a domain: a quarter of the rate, four times as long."""
+    """Of what a token adds to a step's collectives, all is NVLink's time inside a domain: four times as long at a quarter."""
     site = play(scenario(horizon="30 s")).site
     whole, part = (site.runtime.outages._cost_at("read", frac, 1.0) for frac in (1.0, 0.25))
     assert part.network_s_per_token == pytest.approx(4 * whole.network_s_per_token)
