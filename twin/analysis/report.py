@@ -23,13 +23,13 @@ from twin.analysis import style
 from twin.analysis.axes import PLOT_AREA
 from twin.analysis.columns import TableColumns
 from twin.analysis.key_numbers import has_tasks, key_numbers, tiles
-from twin.analysis.plots import Plots, lanes_of, rack_rows, sites_of
+from twin.analysis.plots import Plots, element_rows, lanes_of, rack_rows, sites_of
 from twin.analysis.rack_map import rack_map_height_in
 from twin.analysis.story import clock, lead, spoken_detail, spoken_kind, story
 from twin.errors import InputError
 
 #: Left margins of figures whose rows have names, in inches.
-_LEFT_IN = {"actions": 2.2, "revenue": 1.2, "rack_die": 1.1, "rack_power": 1.1}
+_LEFT_IN = {"actions": 2.2, "revenue": 1.2, "rack_die": 1.1, "rack_power": 1.1, "elements": 1.1}
 
 #: Rows of the timeline; the rest stays in events.parquet, and the report says how many.
 TIMELINE_ROWS = 60
@@ -152,6 +152,7 @@ def _sections(plots: Plots) -> Iterator[tuple[str, list[Drawing]]]:
         thermal.append(_drawing(f"pue-{i}", said, 2.2, partial(plots.pue, site=site)))
     yield "Heat", thermal
     yield "Racks", list(_racks(plots, sites))
+    yield "Electrical chain", list(_elements(plots, sites))
     if "jobs" in plots._summary:
         said = "GPUs of {} by use: instances that serve, jobs that can wait, idle. Grid events are shaded."
         uses = plots._summary["jobs"]["sites"]
@@ -171,6 +172,13 @@ def _racks(plots: Plots, sites: tuple[str, ...]) -> Iterator[Drawing]:
         yield _drawing(f"rack_die-{i}", die, height_in, partial(plots.racks, measure="die", site=site))
         power = f"IT power of {said.format(many)} Rows that stand for several racks show their mean."
         yield _drawing(f"rack_power-{i}", power, height_in, partial(plots.racks, measure="power", site=site))
+
+
+def _elements(plots: Plots, sites: tuple[str, ...]) -> Iterator[Drawing]:
+    """The load of each element of the sites' electrical chains."""
+    for i, site in enumerate(sites):
+        said = f"Load of each element of the electrical chain of {site} over its rating, from the incomer down."
+        yield _drawing(f"elements-{i}", said, rack_map_height_in(element_rows(plots, site)), partial(plots.elements, site=site))
 
 
 def _tasks(plots: Plots) -> Iterator[Drawing]:
