@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from twin.analysis.columns import TableColumns
+from twin.errors import InputError
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,17 +21,22 @@ class Loading:
 
 
 def loadings(run_dir: Path, site: str) -> dict[str, Loading]:
-    """By element of the chain, by `racks/GROUP`, `feed` (its rating is the contract) and `cooling` (with the building's load)."""
+    """By element of the chain, by `racks/GROUP`, `feed` (its rating is the contract) and `cooling` (with the building's load).
+
+    Raises InputError for a site that the run does not have.
+    """
+    power = TableColumns(run_dir, "power")
+    rows = power.names("site").are(site)
+    if not rows.any():
+        raise InputError(f"{run_dir}: no site {site!r} in it: it is a run of another topology")
     found = {}
     table = TableColumns(run_dir, "elements")
     mine, element = table.names("site").are(site), table.names("element")
     time_s, output_w, share = table.numbers("time_s"), table.numbers("output_w"), table.numbers("loading_frac")
     for name in element.labels:
-        rows = mine & element.are(name)
-        if rows.any():
-            found[name] = _over(output_w[rows], time_s[rows], float(share[rows].max()))
-    power = TableColumns(run_dir, "power")
-    rows = power.names("site").are(site)
+        of_it = mine & element.are(name)
+        if of_it.any():
+            found[name] = _over(output_w[of_it], time_s[of_it], float(share[of_it].max()))
     ends_s = power.numbers("time_s")[rows]
     meter_w, limit_w = power.numbers("utility_w")[rows], power.numbers("limit_w")[rows]
     found["feed"] = _over(meter_w, ends_s, float((meter_w / limit_w).max()))

@@ -151,8 +151,9 @@ def _sections(plots: Plots) -> Iterator[tuple[str, list[Drawing]]]:
         said = f"PUE of {site} over time: everything the site consumes over what its IT equipment does."
         thermal.append(_drawing(f"pue-{i}", said, 2.2, partial(plots.pue, site=site)))
     yield "Heat", thermal
-    yield "Racks", list(_racks(plots, sites))
-    yield "Electrical chain", list(_elements(plots, sites))
+    for title, drawings in (("Racks", _racks(plots, sites)), ("Electrical chain", _elements(plots, sites))):
+        if drawn := list(drawings):
+            yield title, drawn
     if "jobs" in plots._summary:
         said = "GPUs of {} by use: instances that serve, jobs that can wait, idle. Grid events are shaded."
         uses = plots._summary["jobs"]["sites"]
@@ -162,9 +163,11 @@ def _sections(plots: Plots) -> Iterator[tuple[str, list[Drawing]]]:
 
 
 def _racks(plots: Plots, sites: tuple[str, ...]) -> Iterator[Drawing]:
-    """Temperature and power of each site's racks; sites without a row in the racks table (none is over a step) have none."""
+    """Temperature and power of each site's racks, where any has GPUs."""
     for i, site in enumerate(sites):
         rows = rack_rows(plots, site)
+        if not rows:
+            continue
         height_in = rack_map_height_in(rows)
         said = "each rack{} over time, racks from the top in the order of their groups."
         many = f" of {site}" if len(sites) > 1 else ""
@@ -177,8 +180,9 @@ def _racks(plots: Plots, sites: tuple[str, ...]) -> Iterator[Drawing]:
 def _elements(plots: Plots, sites: tuple[str, ...]) -> Iterator[Drawing]:
     """The load of each element of the sites' electrical chains."""
     for i, site in enumerate(sites):
-        said = f"Load of each element of the electrical chain of {site} over its rating, from the incomer down."
-        yield _drawing(f"elements-{i}", said, rack_map_height_in(element_rows(plots, site)), partial(plots.elements, site=site))
+        if rows := element_rows(plots, site):
+            said = f"Load of each element of the electrical chain of {site} over its rating, from the incomer down."
+            yield _drawing(f"elements-{i}", said, rack_map_height_in(rows), partial(plots.elements, site=site))
 
 
 def _tasks(plots: Plots) -> Iterator[Drawing]:
