@@ -2,7 +2,8 @@
 
     .venv/bin/python bench/plant.py [--racks 100] [--hours 24] [--records DIR] [--json]
 
-`--records` also writes the power, thermal and racks tables of a run to DIR, at the default intervals. `--json` prints {"racks", "simulated_s_per_wall_s"} and nothing else.
+`--records` also writes the power, thermal and racks tables of a run to DIR, at the default intervals.
+`--json` prints {"racks", "simulated_s_per_wall_s"} and nothing else.
 """
 
 from __future__ import annotations

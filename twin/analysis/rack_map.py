@@ -144,7 +144,7 @@ def draw_rack_map(axes: Axes, drawn: RackMap, horizon_s: float) -> None:
     box = axes.get_position()
     bar = figure.add_axes((box.x1 + 0.012, box.y0, 0.012, box.height))
     scale = figure.colorbar(mesh, cax=bar)
-    scale.outline.set_visible(False)  # type: ignore[operator]  # matplotlib's stubs take it for an array
+    scale.outline.set_visible(False)
     bar.tick_params(length=0, labelsize=9, labelcolor=style.MUTED)
     bar.set_ylabel(shown.unit, color=style.MUTED)
     time_axis(axes, horizon_s)

@@ -1,4 +1,4 @@
-"""Places a site's electrical chain as a one-line diagram: columns by distance from the utility, parents level with what they feed."""
+"""Places a site's electrical chain as a one-line diagram: columns by distance from the utility, parents beside what they feed."""
 
 from __future__ import annotations
 

@@ -17,8 +17,11 @@ FORMATS = ("table", "json", "graphml", "svg")
 
 
 def topology_show(topology: Topology, fmt: str, run_dir: Path | None = None) -> str:
-    """The topology as text of one of FORMATS; an SVG with the loads of the run in `run_dir`. Raises ValueError for another format,
-    InputError for parts that don't fit and for a run with another format or of another topology."""
+    """The topology as text of one of FORMATS; an SVG with the loads of the run in `run_dir`.
+
+    Raises ValueError for another format, InputError for parts that don't fit, and for a run with another format or of another
+    topology.
+    """
     if fmt not in FORMATS:
         raise ValueError(f"unknown format {fmt!r}{did_you_mean(fmt, FORMATS)}")
     if run_dir is not None and fmt != "svg":

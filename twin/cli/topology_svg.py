@@ -73,11 +73,11 @@ class _Canvas:
         shapes = {
             "incomer": f'<path d="M{x - 8} {y}H{x + 6}M{x + 1} {y - 5}L{x + 7} {y}L{x + 1} {y + 5}" {drawn}/>',
             "transformer": f'<circle cx="{x - 4}" cy="{y}" r="6" {drawn}/><circle cx="{x + 4}" cy="{y}" r="6" {drawn}/>',
-            "ups": f'<rect x="{x - 8}" y="{y - 7}" width="16" height="14" {drawn}/><path d="M{x - 8} {y + 7}L{x + 8} {y - 7}" {drawn}/>',
+            "ups": f'<path d="M{x - 8} {y - 7}H{x + 8}V{y + 7}H{x - 8}ZM{x - 8} {y + 7}L{x + 8} {y - 7}" {drawn}/>',
             "busway": f'<path d="M{x - 9} {y - 3}H{x + 9}M{x - 9} {y + 3}H{x + 9}" {drawn}/>',
             "switchboard": f'<path d="M{x} {y - 8}V{y + 8}M{x} {y - 4}H{x + 8}M{x} {y + 4}H{x + 8}" {drawn}/>',
             "rectifier": f'<path d="M{x - 6} {y - 6}V{y + 6}L{x + 5} {y}ZM{x + 6} {y - 6}V{y + 6}" {drawn}/>',
-            "battery": f'<path d="M{x - 3} {y - 8}V{y + 8}M{x + 3} {y - 4}V{y + 4}M{x - 9} {y}H{x - 3}M{x + 3} {y}H{x + 9}" {drawn}/>',
+            "battery": f'<path d="M{x - 3} {y - 8}V{y + 8}M{x + 3} {y - 4}V{y + 4}M{x - 9} {y}h6m6 0h6" {drawn}/>',
         }
         self.parts.append(shapes.get(kind, ""))
 

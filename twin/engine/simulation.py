@@ -65,8 +65,8 @@ class Simulation:
         )
         groups = [(group.name, group.count) for group in runtime.plant.spec.racks]
         interval_s = scenario.records.rack_interval
-        racks = RackRecorder(runtime.name, groups, len(runtime.loads.gpus), output.writer("racks"), interval_s, horizon_s)
-        plant = PlantProcess(self._clock, runtime, recorder, racks, times, horizon_s)
+        rack_rows = RackRecorder(runtime.name, groups, len(runtime.loads.gpus), output.writer("racks"), interval_s, horizon_s)
+        plant = PlantProcess(self._clock, runtime, recorder, rack_rows, times, horizon_s)
         acting = ControlProcess(self._clock, runtime, plant, recorder, policy_of(control), control, scenario.tiers)
         planner = None
         if scenario.serving.planner is not None:
