@@ -1,7 +1,8 @@
 """How fast the plant alone runs: NVL72 racks under a load that changes every second.
 
-    .venv/bin/python bench/plant.py [--racks 100] [--hours 24] [--json]
+    .venv/bin/python bench/plant.py [--racks 100] [--hours 24] [--records DIR] [--json]
 
+`--records` also writes the power, thermal and racks tables of a run to DIR, at the default intervals.
 `--json` prints {"racks", "simulated_s_per_wall_s"} and nothing else.
 """
 
@@ -19,7 +20,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 
 from twin.catalog import load_catalog
+from twin.engine.rack_records import RackRecorder
+from twin.engine.records import SiteRecorder
 from twin.facility import BatteryOrder, ChainSpec, Plant, PlantSpec, RackSpec, sizing
+from twin.recording import RunDirectory
 
 RACK_RATED_W = 132_000.0
 RACKS_PER_CDU = 8
@@ -86,17 +90,26 @@ def example_spec(racks: int) -> PlantSpec:
     )
 
 
-def simulate(racks: int, hours: float) -> Plant:
-    """The plant after `hours` of one-second steps: a daily swing, noise by rack, a limit at the racks' rating."""
+def simulate(racks: int, hours: float, output: RunDirectory | None = None) -> Plant:
+    """The plant after `hours` of one-second steps: a daily swing, noise by rack, a limit at the racks' rating. With `output`, its
+    rows are recorded there: power and heat each second, racks each minute."""
     spec = example_spec(racks)
     plant = Plant(spec)
     noise = np.random.default_rng(1).uniform(0.9, 1.1, size=(64, racks))
     order = BatteryOrder.follow(racks * RACK_RATED_W, recharge_w=racks * 2_000.0)
+    if output is not None:
+        rows = SiteRecorder(spec.name, output, racks * RACK_RATED_W)
+        groups = [(group.name, group.count) for group in spec.racks]
+        of_racks = RackRecorder(spec.name, groups, racks, output.writer("racks"), 60.0, hours * 3600)
     for second in range(1, round(hours * 3600) + 1):
         day = 2 * math.pi * second / 86400
         it_w = noise[second & 63] * (RACK_RATED_W * (0.72 + 0.14 * math.sin(day)))
         outdoor_c = 22 - 8 * math.cos(day)
-        plant.advance(float(second), it_w, it_w * (GPU_SHARE / GPUS_PER_RACK), outdoor_c, outdoor_c - 6, order)
+        step = plant.advance(float(second), it_w, it_w * (GPU_SHARE / GPUS_PER_RACK), outdoor_c, outdoor_c - 6, order)
+        if output is not None:
+            rows.add(step, step.it_w * GPU_SHARE, 0.0, None, (0.0, 0.0))
+            rows.write_power()
+            of_racks.add(step, it_w, it_w * GPU_SHARE, plant.rack_up)
     return plant
 
 
@@ -105,12 +118,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--racks", type=int, default=100, help="GB200 NVL72 racks (default 100)")
     parser.add_argument("--hours", type=float, default=24.0, help="simulated time (default 24)")
+    parser.add_argument("--records", type=Path, metavar="DIR", help="write the tables of a run here")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     args = parser.parse_args()
     if args.racks < 1 or not args.hours > 0:
         parser.error("at least one rack and a positive time are due")
     started = time.perf_counter()
-    plant = simulate(args.racks, args.hours)
+    if args.records is None:
+        plant = simulate(args.racks, args.hours)
+    else:
+        output = RunDirectory(args.records, args.records)
+        args.records.mkdir(parents=True)
+        plant = simulate(args.racks, args.hours, output)
+        output.close_tables()
     wall_s = time.perf_counter() - started
     speed = plant.now_s / wall_s
     if args.json:

@@ -12,6 +12,7 @@ from twin.analysis.run import Run, open_run
 from twin.analysis.totals import (
     CacheTotals,
     FaultRecord,
+    ElementEnergy,
     GridEventRecord,
     PoolTime,
     RunTotals,
@@ -29,6 +30,7 @@ __all__ = [
     "CacheTotals",
     "Change",
     "FaultRecord",
+    "ElementEnergy",
     "GridEventRecord",
     "JUnitCase",
     "PoolTime",

@@ -91,7 +91,7 @@ def _it(run_dir: Path, summary: dict[str, Any], it_j: float) -> Flow:
     if spare_j < -_ROUNDING * gpu_j:
         raise InputError(f"{run_dir}: pools and jobs took {-spare_j:,.0f} J more than all GPUs did")
     if spare_j > _ROUNDING * gpu_j:
-        parts.append(Flow("GPUs without work of a pool", "idle", spare_j))
+        parts.append(Flow("GPUs of no pool", "idle", spare_j))
     gpus = Flow.of("GPUs", "gpu", parts)
     shares = {name: j for name, j in summary["energy"].get("it_shares_j", {}).items() if not name.startswith("gpu")}
     if shares:

@@ -16,7 +16,7 @@ from twin.analysis.axes import PLOT_AREA, label_right, last_known, mark_faults, 
 from twin.analysis.columns import Names, TableColumns
 from twin.analysis.energy_flow import energy_flow
 from twin.analysis.job_plot import draw_gpus
-from twin.analysis.rack_map import draw_rack_map, rack_map, rack_map_height_in
+from twin.analysis.rack_map import draw_rack_map, element_map, rack_map, rack_map_height_in
 from twin.analysis.sankey import draw_sankey
 from twin.analysis.series import RequestSeries, StepTable, bin_edges, busiest_unit
 from twin.analysis.story import spoken_kind
@@ -120,9 +120,20 @@ class Plots:
         drawn = rack_map(self._run_dir, site, measure)
         axes = _axes(axes, rack_map_height_in(len(drawn.values)), left_in=1.1)
         if drawn.values.size:
-            draw_rack_map(axes, drawn, measure, self._horizon_s)
+            draw_rack_map(axes, drawn, self._horizon_s)
         else:
             nothing_to_show(axes, "no rack of this site has such a value")
+        return axes
+
+    def elements(self, axes: Axes | None = None, site: str | None = None) -> Axes:
+        """A heat map of the electrical chain: load over rating of each element over time."""
+        site = self._site(site)
+        drawn = element_map(self._run_dir, site)
+        axes = _axes(axes, rack_map_height_in(len(drawn.values)), left_in=1.1)
+        if drawn.values.size:
+            draw_rack_map(axes, drawn, self._horizon_s)
+        else:
+            nothing_to_show(axes, "no element of the chain was recorded")
         return axes
 
     def tokens(self, axes: Axes | None = None) -> Axes:
@@ -467,6 +478,11 @@ def sites_of(plots: Plots) -> tuple[str, ...]:
 def rack_rows(plots: Plots, site: str) -> int:
     """Rows that `racks` draws for a site."""
     return len(rack_map(plots._run_dir, site, "die").values)
+
+
+def element_rows(plots: Plots, site: str) -> int:
+    """Rows that `elements` draws for a site."""
+    return len(element_map(plots._run_dir, site).values)
 
 
 def lanes_of(plots: Plots) -> int:

@@ -16,6 +16,7 @@ from twin.errors import InputError, did_you_mean
 
 #: Rows and columns of a picture at most: more cannot be told apart.
 ROWS_MOST, COLUMNS_MOST = 96, 240
+_NAMES_MOST = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ MEASURES = {
     "power": Measure("IT power", "it_w", 1e3, "kW", "viridis", "mean"),
     "clock": Measure("Clock that heat allows", "clock_limit", 0.01, "% of maximum", "cividis", "min"),
 }
+_LOADING = Measure("Load of the electrical chain", "loading_frac", 0.01, "% of rating", "magma", "max")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ class RackMap:
     `racks_a_row` is the most racks that a row stands for; no row spans two groups. Racks without a value throughout are left out.
     """
 
+    shown: Measure
     values: np.ndarray
     edges_s: np.ndarray
     groups: list[tuple[str, int, int]]
@@ -55,13 +58,21 @@ def rack_map(run_dir: Path, site: str, measure: str) -> RackMap:
     """The map of one of MEASURES at a site. Raises InputError for another measure."""
     if measure not in MEASURES:
         raise InputError(f"no measure {measure!r} of racks{did_you_mean(measure, MEASURES)}")
-    shown = MEASURES[measure]
-    table = TableColumns(run_dir, "racks")
+    return _map(run_dir, site, "racks", "rack", MEASURES[measure])
+
+
+def element_map(run_dir: Path, site: str) -> RackMap:
+    """The map of the elements of a site's electrical chain: their load over their rating, an element a group."""
+    return _map(run_dir, site, "elements", "element", _LOADING)
+
+
+def _map(run_dir: Path, site: str, name: str, thing: str, shown: Measure) -> RackMap:
+    table = TableColumns(run_dir, name)
     mine = table.names("site").are(site)
-    rack = table.names("rack")
+    rack = table.names(thing)
     times_s = np.unique(table.numbers("time_s")[mine])
     codes = rack.codes[mine]
-    # Rows come rack by rack at each time, so a site's part of the table is a matrix.
+    # Rows come thing by thing at each time, so a site's part of the table is a matrix.
     racks = len(codes) // max(1, len(times_s))
     values = (table.numbers(shown.column)[mine] / shown.factor).reshape(len(times_s), racks).T
     names = [rack.labels[code] for code in codes[:racks]]
@@ -73,7 +84,7 @@ def rack_map(run_dir: Path, site: str, measure: str) -> RackMap:
     if len(times_s) > COLUMNS_MOST:
         at = np.unique(np.linspace(0, len(times_s), COLUMNS_MOST + 1).astype(int))
         values, edges_s = _gather(values.T, at[:-1], pick, shown.pick).T, edges_s[at]
-    return RackMap(values, edges_s, groups, len(names), most)
+    return RackMap(shown, values, edges_s, groups, len(names), most)
 
 
 def _rows(group_of: list[str]) -> tuple[np.ndarray, list[tuple[str, int, int]], int]:
@@ -103,9 +114,9 @@ def _gather(values: np.ndarray, starts: np.ndarray, pick: np.ufunc, kind: str) -
     return gathered
 
 
-def draw_rack_map(axes: Axes, drawn: RackMap, measure: str, horizon_s: float) -> None:
+def draw_rack_map(axes: Axes, drawn: RackMap, horizon_s: float) -> None:
     """The map with its groups named at the left and its scale at the right."""
-    shown = MEASURES[measure]
+    shown = drawn.shown
     factor, _ = time_unit(horizon_s)
     rows = len(drawn.values)
     low, high = float(np.nanmin(drawn.values)), float(np.nanmax(drawn.values))
@@ -123,7 +134,9 @@ def draw_rack_map(axes: Axes, drawn: RackMap, measure: str, horizon_s: float) ->
     )
     axes.set_ylim(rows, 0)
     axes.grid(visible=False)
-    axes.set_yticks([first + count / 2 for _, first, count in drawn.groups], [name for name, _, _ in drawn.groups])
+    # As many names as there are lines for them.
+    named = drawn.groups[:: max(1, -(-len(drawn.groups) // _NAMES_MOST))]
+    axes.set_yticks([first + count / 2 for _, first, count in named], [name for name, _, _ in named])
     for _, first, _ in drawn.groups[1:]:
         axes.axhline(first, color=style.PAPER, linewidth=1.2)
     figure = axes.get_figure(root=True)
@@ -131,16 +144,13 @@ def draw_rack_map(axes: Axes, drawn: RackMap, measure: str, horizon_s: float) ->
     box = axes.get_position()
     bar = figure.add_axes((box.x1 + 0.012, box.y0, 0.012, box.height))
     scale = figure.colorbar(mesh, cax=bar)
-    scale.outline.set_visible(False)  # type: ignore[operator]  # matplotlib's stubs take it for an array
+    scale.outline.set_visible(False)
     bar.tick_params(length=0, labelsize=9, labelcolor=style.MUTED)
     bar.set_ylabel(shown.unit, color=style.MUTED)
     time_axis(axes, horizon_s)
-    rack = (
-        "a row a rack"
-        if drawn.racks_a_row == 1
-        else f"a row is {shown.pick} of up to {drawn.racks_a_row} of {drawn.racks:,} racks"
-    )
-    axes.set_title(f"{shown.title}, {shown.unit} ({rack})", loc="left", fontsize=10.5, fontweight="bold", color=style.INK)
+    most = drawn.racks_a_row
+    rows_are = f" (a row: {shown.pick} of up to {most} of {drawn.racks:,} racks)" if most > 1 else ""
+    axes.set_title(f"{shown.title}, {shown.unit}{rows_are}", loc="left", fontsize=10.5, fontweight="bold", color=style.INK)
 
 
 def rack_map_height_in(rows: int) -> float:

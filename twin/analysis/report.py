@@ -23,13 +23,13 @@ from twin.analysis import style
 from twin.analysis.axes import PLOT_AREA
 from twin.analysis.columns import TableColumns
 from twin.analysis.key_numbers import has_tasks, key_numbers, tiles
-from twin.analysis.plots import Plots, lanes_of, rack_rows, sites_of
+from twin.analysis.plots import Plots, element_rows, lanes_of, rack_rows, sites_of
 from twin.analysis.rack_map import rack_map_height_in
 from twin.analysis.story import clock, lead, spoken_detail, spoken_kind, story
 from twin.errors import InputError
 
 #: Left margins of figures whose rows have names, in inches.
-_LEFT_IN = {"actions": 2.2, "revenue": 1.2, "rack_die": 1.1, "rack_power": 1.1}
+_LEFT_IN = {"actions": 2.2, "revenue": 1.2, "rack_die": 1.1, "rack_power": 1.1, "elements": 1.1}
 
 #: Rows of the timeline; the rest stays in events.parquet, and the report says how many.
 TIMELINE_ROWS = 60
@@ -151,7 +151,9 @@ def _sections(plots: Plots) -> Iterator[tuple[str, list[Drawing]]]:
         said = f"PUE of {site} over time: everything the site consumes over what its IT equipment does."
         thermal.append(_drawing(f"pue-{i}", said, 2.2, partial(plots.pue, site=site)))
     yield "Heat", thermal
-    yield "Racks", list(_racks(plots, sites))
+    for title, drawings in (("Racks", _racks(plots, sites)), ("Electrical chain", _elements(plots, sites))):
+        if drawn := list(drawings):
+            yield title, drawn
     if "jobs" in plots._summary:
         said = "GPUs of {} by use: instances that serve, jobs that can wait, idle. Grid events are shaded."
         uses = plots._summary["jobs"]["sites"]
@@ -161,9 +163,11 @@ def _sections(plots: Plots) -> Iterator[tuple[str, list[Drawing]]]:
 
 
 def _racks(plots: Plots, sites: tuple[str, ...]) -> Iterator[Drawing]:
-    """Temperature and power of each site's racks; sites without a row in the racks table (none is over a step) have none."""
+    """Temperature and power of each site's racks, where any has GPUs."""
     for i, site in enumerate(sites):
         rows = rack_rows(plots, site)
+        if not rows:
+            continue
         height_in = rack_map_height_in(rows)
         said = "each rack{} over time, racks from the top in the order of their groups."
         many = f" of {site}" if len(sites) > 1 else ""
@@ -171,6 +175,14 @@ def _racks(plots: Plots, sites: tuple[str, ...]) -> Iterator[Drawing]:
         yield _drawing(f"rack_die-{i}", die, height_in, partial(plots.racks, measure="die", site=site))
         power = f"IT power of {said.format(many)} Rows that stand for several racks show their mean."
         yield _drawing(f"rack_power-{i}", power, height_in, partial(plots.racks, measure="power", site=site))
+
+
+def _elements(plots: Plots, sites: tuple[str, ...]) -> Iterator[Drawing]:
+    """The load of each element of the sites' electrical chains."""
+    for i, site in enumerate(sites):
+        if rows := element_rows(plots, site):
+            said = f"Load of each element of the electrical chain of {site} over its rating, from the incomer down."
+            yield _drawing(f"elements-{i}", said, rack_map_height_in(rows), partial(plots.elements, site=site))
 
 
 def _tasks(plots: Plots) -> Iterator[Drawing]:

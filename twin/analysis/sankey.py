@@ -38,7 +38,7 @@ def draw_sankey(axes: Axes, flow: EnergyFlow) -> None:
         left -= room + _GAP
     _parts(axes, flow.used, 1, top, scale, whole_j)
     _useful(axes, flow)
-    axes.set_xlim(-1.3, _depth(flow.used) + 3.6)
+    axes.set_xlim(-1.3, _depth(flow.used) + 3.9)
     axes.set_ylim(0, 1)
     axes.set_position((0.0, 0.0, 1.0, 1.0))
     axes.set_axis_off()

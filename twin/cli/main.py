@@ -191,6 +191,7 @@ def parser() -> argparse.ArgumentParser:
     show = inner.add_parser("show", help="racks, fabric, chain and cooling of a file")
     show.add_argument("file", metavar="FILE", help="a topology file")
     show.add_argument("--format", default="table", choices=["table", "json", "graphml", "svg"])
+    show.add_argument("--run", metavar="DIR", type=Path, help="a run of it, whose loads the svg then shows")
     show.set_defaults(call=_topology_show)
 
     catalog = commands.add_parser("catalog", help="list the parts of the catalogue, each number with its source")
@@ -410,7 +411,7 @@ def _topology_show(options: argparse.Namespace) -> int:
     from twin.cli.topology import topology_show
     from twin.schema import load_topology
 
-    print(topology_show(load_topology(options.file).topology, options.format))
+    print(topology_show(load_topology(options.file).topology, options.format, options.run))
     return 0
 
 

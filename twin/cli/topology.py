@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import json
-from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
+from twin.analysis.loading import Loading, loadings
 from twin.catalog import Catalog, load_catalog
-from twin.errors import UnknownValueError, did_you_mean
+from twin.errors import InputError, UnknownValueError, did_you_mean
+from twin.schema.electrical import cooling_feeds, elements_of, incomers_of, rack_feeds
 from twin.schema.topology import CpuRackGroup, RackGroup, Site, Topology
 from twin.units import format_si
 
 FORMATS = ("table", "json", "graphml", "svg")
 
 
-def topology_show(topology: Topology, fmt: str) -> str:
-    """The topology as text of one of FORMATS. Raises ValueError for another format, InputError for parts that don't fit."""
+def topology_show(topology: Topology, fmt: str, run_dir: Path | None = None) -> str:
+    """The topology as text of one of FORMATS; an SVG with the loads of the run in `run_dir`.
+
+    Raises ValueError for another format, InputError for parts that don't fit, and for a run with another format or of another
+    topology.
+    """
     if fmt not in FORMATS:
         raise ValueError(f"unknown format {fmt!r}{did_you_mean(fmt, FORMATS)}")
+    if run_dir is not None and fmt != "svg":
+        raise InputError(f"the loads of a run go into a picture: --run needs --format svg, not {fmt}")
     catalog = load_catalog()
     if fmt == "graphml":
         return _graphml(topology, catalog)
@@ -28,7 +36,7 @@ def topology_show(topology: Topology, fmt: str) -> str:
     if fmt == "svg":
         from twin.cli.topology_svg import draw
 
-        return draw(topology, facts)
+        return draw(topology, facts, [_loads(site, run_dir) for site in facts])
     return _table(topology, facts)
 
 
@@ -47,6 +55,7 @@ def site_facts(site: Site, catalog: Catalog) -> dict[str, Any]:
                 "rated_w": group.count * part.number("rated_w"),
                 "liquid_heat_frac": part.number("liquid_heat_frac"),
                 "loop": group.loop,
+                "feeds": list(rack_feeds(site.electrical, site.feed.name, group.feeds)),
             }
         )
     cpu_racks = []
@@ -61,6 +70,7 @@ def site_facts(site: Site, catalog: Catalog) -> dict[str, Any]:
                 "rated_w": cpu_group.count * part.number("rated_w"),
                 "liquid_heat_frac": part.number("liquid_heat_frac"),
                 "loop": cpu_group.loop,
+                "feeds": list(rack_feeds(site.electrical, site.feed.name, cpu_group.feeds)),
             }
         )
     return {
@@ -71,11 +81,7 @@ def site_facts(site: Site, catalog: Catalog) -> dict[str, Any]:
         "racks": racks,
         "cpu_racks": cpu_racks,
         "fabric": _fabric_facts(site, catalog),
-        "electrical": {
-            "transformer": {"part": site.electrical.transformer, "rated_w": site.electrical.transformer_rating},
-            "ups": {"part": site.electrical.ups, "rated_w": site.electrical.ups_rating},
-            "power_shelf": site.electrical.power_shelf,
-        },
+        "electrical": _electrical_facts(site, catalog),
         "battery": None
         if site.battery is None
         else {"part": site.battery.part, "capacity_j": site.battery.capacity, "power_w": site.battery.power},
@@ -88,6 +94,33 @@ def site_facts(site: Site, catalog: Catalog) -> dict[str, Any]:
             "air_handler": site.cooling.air_handler,
         },
         "fixed_load_w": site.fixed_load,
+    }
+
+
+def _electrical_facts(site: Site, catalog: Catalog) -> dict[str, Any]:
+    """The chain from the incomers down; an element's rating is that of all its units."""
+    electrical, feed = site.electrical, site.feed.name
+    elements = []
+    for element in elements_of(electrical, feed):
+        part = catalog.part("electrical", element.part)
+        breaker = element.breaker
+        rated_w = element.rating * element.count
+        elements.append(
+            {
+                "name": element.name,
+                "part": element.part,
+                "kind": part.text("element") if electrical.chain else element.name,
+                "rated_w": rated_w,
+                "count": element.count,
+                "fed_from": element.fed_from,
+                "breaker_w": None if breaker is None else breaker.rating or rated_w,
+            }
+        )
+    return {
+        "power_shelf": electrical.power_shelf,
+        "incomers": list(incomers_of(electrical, feed)),
+        "elements": elements,
+        "cooling_from": list(cooling_feeds(electrical, feed)),
     }
 
 
@@ -118,6 +151,17 @@ def _fabric_facts(site: Site, catalog: Catalog) -> dict[str, Any]:
     }
 
 
+def _loads(site: dict[str, Any], run_dir: Path | None) -> dict[str, Loading]:
+    """What the run in `run_dir` loaded the elements of a site with. Raises InputError where it is not a run of this site."""
+    if run_dir is None:
+        return {}
+    loads = loadings(run_dir, site["name"])
+    due = [element["name"] for element in site["electrical"]["elements"]]
+    if missing := [name for name in due if name not in loads]:
+        raise InputError(f"{run_dir}: no loads of {', '.join(missing)} at site {site['name']}: it is a run of another topology")
+    return loads
+
+
 def _watts(value: float | None) -> str:
     return "not published" if value is None else format_si(value, "W")
 
@@ -144,8 +188,11 @@ def _table(topology: Topology, facts: list[dict[str, Any]]) -> str:
         rows.append(("fabric", f"{shape}: {tiers}, {fabric['nics']} NICs, {fabric['switch_links']} links between switches"))
         power = f"optics {_watts(fabric['optics_w'])}, switches {_watts(fabric['switches_w'])}"
         rows.append(("", f"{fabric['transceivers']} transceivers; {power}"))
-        for name in ("transformer", "ups"):
-            rows.append((name, f"{electrical[name]['part']}, {_watts(electrical[name]['rated_w'])}"))
+        for element in electrical["elements"]:
+            units = f"{element['count']} x " if element["count"] > 1 else ""
+            breaker = "" if element["breaker_w"] is None else f", breaker {_watts(element['breaker_w'])}"
+            size = f"{units}{element['part']}, {_watts(element['rated_w'])}, from {element['fed_from']}{breaker}"
+            rows.append((element["name"], size))
         rows.append(("power shelves", electrical["power_shelf"]))
         if battery is not None:
             rows.append(("battery", f"{battery['part']}, {battery['capacity_j'] / 3.6e6:,.0f} kWh, {_watts(battery['power_w'])}"))
@@ -168,18 +215,16 @@ def _graphml(topology: Topology, catalog: Catalog) -> str:
     for site in topology.sites:
         graph = site_graph(site, catalog)
         nx.set_edge_attributes(graph, dict.fromkeys(graph.edges, "network"), "carries")
-        chain = [f"feed/{site.feed.name}", "transformer", "ups"]
-        for name, role, rated_w in zip(
-            chain,
-            ("feed", "transformer", "ups"),
-            (site.feed.contract, site.electrical.transformer_rating, site.electrical.ups_rating),
-            strict=True,
-        ):
-            graph.add_node(name, role=role, rated_w=rated_w)
-        graph.add_edges_from(pairwise(chain), carries="power")
+        electrical = _electrical_facts(site, catalog)
+        top = {name: f"feed/{name}" for name in electrical["incomers"]}
+        for node in top.values():
+            graph.add_node(node, role="feed", rated_w=site.feed.contract)
+        for element in electrical["elements"]:
+            graph.add_node(element["name"], role=element["kind"], rated_w=element["rated_w"])
+            graph.add_edge(top.get(element["fed_from"], element["fed_from"]), element["name"], carries="power")
         if site.battery is not None:
             graph.add_node("battery", role="battery", rated_w=site.battery.power)
-            graph.add_edge("battery", "transformer", carries="power")
+            graph.add_edge("battery", electrical["cooling_from"][0], carries="power")
         graph.add_node("heat_rejection", role="heat_rejection", part=site.cooling.dry_cooler)
         graph.add_node("hall_air", role="loop", part=site.cooling.air_handler)
         graph.add_edge("hall_air", "heat_rejection", carries="heat")
@@ -188,9 +233,10 @@ def _graphml(topology: Topology, catalog: Catalog) -> str:
             graph.add_edge(f"loop/{loop.name}", "heat_rejection", carries="heat")
         groups: list[RackGroup | CpuRackGroup] = [*site.racks, *site.cpu_racks]
         for group in groups:
+            feeds = rack_feeds(site.electrical, site.feed.name, group.feeds)
             for i in range(group.count):
                 rack = f"rack/{group.name}/{i}"
-                graph.add_edge(rack, "ups", carries="power")
+                graph.add_edges_from(((rack, feed) for feed in feeds), carries="power")
                 graph.add_edge(rack, "hall_air" if group.loop is None else f"loop/{group.loop}", carries="heat")
         prefix = f"{site.name}/" if len(topology.sites) > 1 else ""
         whole.update(nx.relabel_nodes(graph, {name: prefix + name for name in graph}))

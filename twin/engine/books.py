@@ -6,7 +6,17 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from twin.analysis import CacheTotals, GridEventRecord, PoolTime, RunTotals, SiteEnergy, SiteGpus, SiteHardware, TierObjectives
+from twin.analysis import (
+    CacheTotals,
+    ElementEnergy,
+    GridEventRecord,
+    PoolTime,
+    RunTotals,
+    SiteEnergy,
+    SiteGpus,
+    SiteHardware,
+    TierObjectives,
+)
 from twin.engine.control_process import ControlProcess
 from twin.engine.fault_process import FaultProcess
 from twin.engine.planner_process import PlannerProcess
@@ -73,6 +83,7 @@ def totals(scenario: Scenario, sites: Sequence[SiteRun], admission: Admission | 
         sandboxes=_sandboxes(scenario, sites),
         warnings=tuple(_warnings(scenario, sites)),
         tenants={name: tenant.weight for name, tenant in scenario.workload.tenants.items()},
+        elements={site.runtime.name: _elements(site) for site in sites},
         token_weights=(scenario.serving.queue.input_weight, scenario.serving.queue.output_weight),
     )
 
@@ -214,6 +225,9 @@ def _invariants(scenario: Scenario, sites: Sequence[SiteRun], admission: Admissi
         energy = runtime.plant.energy
         check("energy_balances", energy.balance_residual_frac <= _ENERGY_TOLERANCE)
         check("heat_balances", energy.heat_residual_frac <= _HEAT_TOLERANCE)
+        below_j = site.recorder.shelf_loss_j + site.recorder.battery_loss_j
+        lost_j = below_j + math.fsum(element.loss_j for element in runtime.plant.chain.totals())
+        check("chain_losses_add_up", abs(lost_j - energy.conversion_loss_j) <= _ENERGY_TOLERANCE * max(lost_j, 1.0))
         attributed = all(abs(w.unattributed_j()) <= _ENERGY_TOLERANCE * max(w.meter.step_energy_j, 1.0) for w in workers)
         check("request_energy_adds_up", attributed)
         loads = runtime.loads
@@ -285,6 +299,9 @@ def _gpus(site: SiteRun) -> SiteGpus:
 def _hardware(site: SiteRun) -> SiteHardware:
     instances = {station.worker.name: station.worker.spec.gpus for station in site.runtime.stations}
     return SiteHardware(len(site.runtime.loads.gpus), instances)
+def _elements(site: SiteRun) -> dict[str, ElementEnergy]:
+    totals = site.runtime.plant.chain.totals()
+    return {e.name: ElementEnergy(e.kind, e.loss_j, e.peak_loading_frac, e.trips) for e in totals}
 
 
 def _energy(site: SiteRun) -> SiteEnergy:

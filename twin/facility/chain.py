@@ -1,7 +1,7 @@
 """The electrical chain of a site at work: a tree of elements below each incomer, reckoned bottom-up in every step.
 
-One step of the plant: `carry_racks` (what the racks draw, to the elements that no cooling hangs above), `carry_rest` (cooling and
-fixed loads, once known), `carry_bus` where the chain has one first element (the site battery stands at its output), `count` (energy,
+One step of the plant: `carry_racks` (what the racks draw, through the elements in the hall), `carry_rest` (cooling and fixed
+loads, once known), `carry_bus` where the chain has one first element (the site battery stands at its output), `count` (energy,
 breakers: a trip holds from the end of the step on). Every element delivers the sum of what hangs on it and draws its loss on top.
 
 What stands behind the chain is another's business. Before a step and after every change that one is asked through `Sources`:
@@ -133,13 +133,13 @@ class Chain:
         self.output_w: Any = [0.0] * count if self._few else np.zeros(count)
         self.loss_w: Any = [0.0] * count if self._few else np.zeros(count)
         self.input_w: Any = [0.0] * count if self._few else np.zeros(count)
-        self._output_j, self._loss_j, self._peak = np.zeros(count), np.zeros(count), np.zeros(count)
+        self._loss_j = np.zeros(count)
+        self._peak: Any = [0.0] * count if self._few else np.zeros(count)
         self._sum_output_j: Any = [0.0] * count if self._few else np.zeros(count)
         self._sum_loss_j: Any = [0.0] * count if self._few else np.zeros(count)
         self._span_s = 0.0
         self._trips = [0] * count
         self._overloads: list[int] = []
-        self._changed = False
         self._settle(told=False)
 
     # --- who can fail ---------------------------------------------------------------------------------------------------------
@@ -186,8 +186,8 @@ class Chain:
                 left = self._units_out[i] + sign * units
                 if not 0 <= left <= self.spec.elements[i].count:
                     raise SimulationError(
-                        f"{key}: {units} of its {self.spec.elements[i].count} units cannot {'fail' if sign > 0 else 'be repaired'} "
-                        f"with {self._units_out[i]} out"
+                        f"{key}: with {self._units_out[i]} of its {self.spec.elements[i].count} units out, {units} cannot "
+                        f"{'fail' if sign > 0 else 'be repaired'}"
                     )
                 self._units_out[i] = left
             if closes:
@@ -247,6 +247,9 @@ class Chain:
             self._sources.charge_w.get(e.name, 0.0) if self.live[i] and not self._held[i] else 0.0 for i, e in enumerate(elements)
         ]
         self._charging = any(self._charge)
+        self._sourced = self._charging or any(self._held)
+        #: Whether what the site battery stands at has power.
+        self.feed_live = any(map(self._fed, self._roots)) if self.bus is None else self.live[self.bus]
         part = np.array([1 - out / e.count for out, e in zip(self._units_out, elements, strict=True)])
         live = np.array(self.live)
         self._now_rated = self._rated * np.where(live, part, 0.0)
@@ -273,12 +276,11 @@ class Chain:
 
     def _tell(self, before: list[bool], racks_before: npt.NDArray[np.bool_]) -> None:
         lost = [i for i, was in enumerate(before) if was and not self.live[i]]
-        for i in lost:
-            racks = self.shelves.carried_on(i)
-            if racks:
-                self._events.append(
-                    ChainEvent("failover", self.spec.elements[i].name, f"{racks} racks go on with their other feeds")
-                )
+        if lost and (racks := self.shelves.carried_on(lost)):
+            top = min(lost, key=self._down.index)
+            more = f" and {len(lost) - 1} elements more" if len(lost) > 1 else ""
+            name = self.spec.elements[top].name
+            self._events.append(ChainEvent("failover", name, f"{name}{more} lost, {racks} racks go on with their other feeds"))
         if self.shelves.live is not racks_before:
             for kind, changed in (
                 ("rack_dark", racks_before & ~self.shelves.live),
@@ -328,7 +330,7 @@ class Chain:
 
     def held_w(self) -> float:
         """What sources of their own deliver to elements below the bus, less what stores draw there; in W."""
-        if not (self._charging or any(self._held)):
+        if not self._sourced:
             return 0.0
         return math.fsum(
             (self.input_w[i] if self._held[i] else -self._charge[i]) for i in range(len(self._held)) if i != self.bus
@@ -345,11 +347,6 @@ class Chain:
         """What the only first element delivers when it draws `input_w`."""
         assert self.bus is not None
         return self.spec.elements[self.bus].element.output_for_input_w(input_w)
-
-    @property
-    def feed_live(self) -> bool:
-        """Whether what the site battery stands at has power."""
-        return any(map(self._fed, self._roots)) if self.bus is None else self.live[self.bus]
 
     def incomers_w(self) -> float:
         """What all incomers deliver in this step, in W."""
@@ -422,15 +419,16 @@ class Chain:
         self._overloads.append(i)
 
     def count(self, duration_s: float) -> None:
-        """Count the step just reckoned; breakers that it brings to their trip, and what it overloads, are open from its end on."""
+        """Count the step just reckoned; breakers that it brings to their trip and what it overloads are open from its end on."""
         self._span_s += duration_s
         if self._few:
             coefficients, peak = self._coefficients, self._peak
             for i, (output_w, loss_w) in enumerate(zip(self.output_w, self.loss_w, strict=True)):
                 self._sum_output_j[i] += output_w * duration_s
                 self._sum_loss_j[i] += loss_w * duration_s
-                if output_w > peak[i] * coefficients[i][1]:
-                    peak[i] = output_w / coefficients[i][1]
+                loading = output_w / coefficients[i][1]
+                if loading > peak[i]:
+                    peak[i] = loading
         else:
             self._sum_output_j += self.output_w * duration_s
             self._sum_loss_j += self.loss_w * duration_s
@@ -485,7 +483,6 @@ class Chain:
         if span_s <= 0:
             raise SimulationError(f"chain of {self._name}: no time has passed since the last means")
         output_j, loss_j = np.array(self._sum_output_j), np.array(self._sum_loss_j)
-        self._output_j += output_j
         self._loss_j += loss_j
         count = len(self._above)
         self._sum_output_j, self._sum_loss_j = ([0.0] * count, [0.0] * count) if self._few else (np.zeros(count), np.zeros(count))
@@ -511,7 +508,9 @@ class Chain:
         loss_j = self._loss_j + np.array(self._sum_loss_j)
         return tuple(
             ElementTotals(e.name, e.kind, lost_j, peak, trips)
-            for e, lost_j, peak, trips in zip(self.spec.elements, loss_j.tolist(), self._peak.tolist(), self._trips, strict=True)
+            for e, lost_j, peak, trips in zip(
+                self.spec.elements, loss_j.tolist(), map(float, self._peak), self._trips, strict=True
+            )
         )
 
     def loss_of_w(self, kind: str) -> float:

@@ -163,7 +163,11 @@ class TableWriter:
             codes = np.concatenate([part.codes for part in parts if isinstance(part, Coded) and part.names == first.names])
             array: pa.Array = pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), pa.array(first.names, pa.string()))
         else:
-            array = pa.array(np.concatenate(parts), _ARROW[column.type], from_pandas=column.nullable)
+            array = pa.array(
+                np.concatenate([part for part in parts if isinstance(part, np.ndarray)]),
+                _ARROW[column.type],
+                from_pandas=column.nullable,
+            )
         if array.type != _ARROW[column.type]:
             raise SimulationError(f"{self._place(0)}: {column.name}: a block of {array.type}, not of {column.type}")
         if column.type == "float64" and (finite := pc.call_function("is_finite", [array])).false_count:
