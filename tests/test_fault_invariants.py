@@ -42,7 +42,7 @@ GB200: dict[str, Any] = {
             }
         ],
     },
-    "workload.arrivals.rate": "3 /s",
+    "workload.arrivals.rate": "0.3 /s",
 }
 #: Air alone, four small instances in a rack.
 H100: dict[str, Any] = {"workload.arrivals.rate": "10 /s"}
