@@ -110,7 +110,7 @@ def _check(factory: str, drawn: list[tuple[int, int, float, float]], event: tupl
     _play(factory, _faults(factory, drawn), **other)
 
 
-@settings(max_examples=4)
+@settings(max_examples=3)
 @given(_DRAWN, _EVENT, st.integers(1, 1000))
 @pytest.mark.parametrize("factory", FACTORIES)
 def test_books_balance_whatever_fails(

@@ -58,8 +58,8 @@ def test_every_problem_is_told_at_its_place(tmp_path: Path) -> None:
         "6:43: faults.scheduled.1.units: 9 units of gpu/racks/0/0 cannot fail: there are 8",
         f"7:17: faults.scheduled.2.component: {site} 'tray/racks/0/7' (did you mean 'tray/racks/0/3'?)",
         "9:53: faults.scheduled.4.start: overlaps other faults of gpu/racks/0/1: at 90 s only 3 of 8 work, and 4 should fail",
-        "11:7: faults.drawn.0.kind: the factory has no component of kind 'gpus' (did you mean 'gpu'?)",
-        "13:7: faults.drawn.2.kind: gpu of site hgx-h100 is drawn already, by entry 1",
+        "11:8: faults.drawn.0.kind: the factory has no component of kind 'gpus' (did you mean 'gpu'?)",
+        "13:8: faults.drawn.2.kind: gpu of site hgx-h100 is drawn already, by entry 1",
     ]
 
 
