@@ -44,7 +44,7 @@ def test_a_given_duration_changes_no_other_draw() -> None:
 
 def test_worst_first() -> None:
     def run(name: str, left: float | None, error: str | None = None) -> FaultRun:
-        return FaultRun(name, "s", "gpu", "gpu/a", 1.0, 2.0, left, *[None] * 5, error is None, error)
+        return FaultRun(name, "s", "gpu", "gpu/a", 1.0, 2.0, goodput_frac=left, invariants=error is None, error=error)
 
     runs = [run("1", 0.9), run("2", None, "stopped"), run("3", 0.5), run("4", None)]
     assert [each.run for each in sorted(runs, key=_badness)] == ["2", "3", "1", "4"]
@@ -69,9 +69,8 @@ def test_a_campaign_from_the_command_line(tmp_path: Path, capsys: pytest.Capture
 
 
 def test_exit_code_1_where_an_invariant_fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    broken = campaign_module.Campaign(
-        "s", 1, (FaultRun("0001", "s", "gpu", "gpu/a", 1.0, 2.0, *[None] * 6, False, "the run broke its own books: heat_balances"),)
-    )
+    run = FaultRun("0001", "s", "gpu", "gpu/a", 1.0, 2.0, invariants=False, error="the run broke its own books: heat_balances")
+    broken = campaign_module.Campaign("s", 1, (run,))
     monkeypatch.setattr("twin.cli.faults.run_campaign", lambda *_: broken)
     assert main(["faults", str(QUICKSTART), "--runs", "1"]) == 1
     said = capsys.readouterr()

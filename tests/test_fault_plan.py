@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 from typing import Any
@@ -101,9 +102,7 @@ def test_what_cannot_be_drawn(tmp_path: Path, entry: str, said: str) -> None:
 def test_check_finds_it_without_running(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "s.yaml"
     quickstart = ROOT / "scenarios" / "quickstart.yaml"
-    file.write_text(
-        f"extends: {quickstart}\nname: s\nfaults:\n  scheduled:\n    - {{name: a, component: tray/0, start: 1 s}}\n"
-    )
+    file.write_text(f"extends: {quickstart}\nname: s\nfaults:\n  scheduled:\n    - {{name: a, component: tray/0, start: 1 s}}\n")
     assert check_command([str(file)]) == 2
     said = capsys.readouterr().err
     assert f"{file}:5:17: faults.scheduled.0.component: site hgx-h100 has no component 'tray/0'" in said
@@ -150,7 +149,7 @@ def test_availability_is_mtbf_over_mtbf_and_mttr() -> None:
     for unit in range(units):
         faults = list(drawn_faults(scenario, "s", _UNIT, unit, mtbf_s, mttr_s))
         lasts += [fault.end_s - fault.start_s for fault in faults]
-        gaps += [after.start_s - before.end_s for before, after in zip(faults, faults[1:], strict=False)]
+        gaps += [after.start_s - before.end_s for before, after in itertools.pairwise(faults)]
         down_s += sum(min(fault.end_s, horizon_s) - fault.start_s for fault in faults)
     assert np.mean(lasts) == pytest.approx(mttr_s, rel=4 / math.sqrt(len(lasts)))
     assert np.mean(gaps) == pytest.approx(mtbf_s, rel=5 / math.sqrt(len(gaps)))  # gaps that the horizon cuts are left out

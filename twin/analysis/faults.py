@@ -74,7 +74,9 @@ class SiteDowns:
             for record in records
             if record.site == site and record.component.startswith("rack/")
         ]
-        racks, instances = [*spans("rack_dark", "rack_live"), *failed], spans("instance_down", "instance_up")
+        known = frozenset(hardware.racks)
+        dark = [span for span in spans("rack_dark", "rack_live") if span[0] in known]
+        racks, instances = [*dark, *failed], spans("instance_down", "instance_up")
         self.events = len(racks) + len(instances)
         self.racks = DownCount(racks)
         self.instances = DownCount(instances)
@@ -107,12 +109,12 @@ def faults(
 
 
 def availability(hardware: Mapping[str, SiteHardware], downs: Mapping[str, SiteDowns], horizon_s: float) -> dict[str, Any]:
-    """Shares of rack, instance and GPU time (of instances) that were there, means over the run and the least at any moment; of the
-    factory and by site."""
+    """Shares of rack, instance and GPU time (of instances) that were there, means over the run and the least at any moment; of
+    the factory and by site."""
 
     def shares(names: Sequence[str]) -> dict[str, float]:
         sites = [(hardware[name], downs[name]) for name in names]
-        racks = sum(site.racks for site, _ in sites)
+        racks = sum(len(site.racks) for site, _ in sites)
         count = sum(len(site.instances) for site, _ in sites)
         gpus = math.fsum(gpus for site, _ in sites for gpus in site.instances.values())
         return {
@@ -125,7 +127,7 @@ def availability(hardware: Mapping[str, SiteHardware], downs: Mapping[str, SiteD
     whole["sites"] = {
         name: {
             **shares([name]),
-            "racks_min_frac": 1.0 - downs[name].racks.most(0.0, horizon_s) / site.racks,
+            "racks_min_frac": 1.0 - downs[name].racks.most(0.0, horizon_s) / len(site.racks),
             "instances_min_frac": 1.0 - downs[name].instances.most(0.0, horizon_s) / len(site.instances),
         }
         for name, site in hardware.items()
