@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 from typing import Any
@@ -58,8 +59,8 @@ def test_every_problem_is_told_at_its_place(tmp_path: Path) -> None:
         "6:43: faults.scheduled.1.units: 9 units of gpu/racks/0/0 cannot fail: there are 8",
         f"7:17: faults.scheduled.2.component: {site} 'tray/racks/0/7' (did you mean 'tray/racks/0/3'?)",
         "9:53: faults.scheduled.4.start: overlaps other faults of gpu/racks/0/1: at 90 s only 3 of 8 work, and 4 should fail",
-        "11:7: faults.drawn.0.kind: the factory has no component of kind 'gpus' (did you mean 'gpu'?)",
-        "13:7: faults.drawn.2.kind: gpu of site hgx-h100 is drawn already, by entry 1",
+        "11:8: faults.drawn.0.kind: the factory has no component of kind 'gpus' (did you mean 'gpu'?)",
+        "13:8: faults.drawn.2.kind: gpu of site hgx-h100 is drawn already, by entry 1",
     ]
 
 
@@ -101,9 +102,7 @@ def test_what_cannot_be_drawn(tmp_path: Path, entry: str, said: str) -> None:
 def test_check_finds_it_without_running(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "s.yaml"
     quickstart = ROOT / "scenarios" / "quickstart.yaml"
-    file.write_text(
-        f"extends: {quickstart}\nname: s\nfaults:\n  scheduled:\n    - {{name: a, component: tray/0, start: 1 s}}\n"
-    )
+    file.write_text(f"extends: {quickstart}\nname: s\nfaults:\n  scheduled:\n    - {{name: a, component: tray/0, start: 1 s}}\n")
     assert check_command([str(file)]) == 2
     said = capsys.readouterr().err
     assert f"{file}:5:17: faults.scheduled.0.component: site hgx-h100 has no component 'tray/0'" in said
@@ -150,7 +149,7 @@ def test_availability_is_mtbf_over_mtbf_and_mttr() -> None:
     for unit in range(units):
         faults = list(drawn_faults(scenario, "s", _UNIT, unit, mtbf_s, mttr_s))
         lasts += [fault.end_s - fault.start_s for fault in faults]
-        gaps += [after.start_s - before.end_s for before, after in zip(faults, faults[1:], strict=False)]
+        gaps += [after.start_s - before.end_s for before, after in itertools.pairwise(faults)]
         down_s += sum(min(fault.end_s, horizon_s) - fault.start_s for fault in faults)
     assert np.mean(lasts) == pytest.approx(mttr_s, rel=4 / math.sqrt(len(lasts)))
     assert np.mean(gaps) == pytest.approx(mtbf_s, rel=5 / math.sqrt(len(gaps)))  # gaps that the horizon cuts are left out

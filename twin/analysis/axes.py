@@ -63,8 +63,8 @@ def shade_events(axes: Axes, events: Sequence[dict[str, Any]], horizon_s: float,
 
 
 def mark_faults(axes: Axes, faults: Sequence[dict[str, Any]], horizon_s: float, named: bool = False) -> None:
-    """Mark each fault of the summary by a bar along the foot of the axes, darker where several are; the few with a line where they
-    begin. `named` writes the names of these above the bar."""
+    """Mark each fault of the summary by a bar along the foot of the axes, darker where several are; a few also by a line where
+    they begin. `named` writes the names of these at the top."""
     factor, _ = time_unit(horizon_s)
     few = len(faults) <= FAULTS_NAMED
     foot = axes.get_xaxis_transform()

@@ -148,9 +148,7 @@ def _goodput(requests: Requests, tiers: list[str], start_s: float, end_s: float,
     return {"goodput_retained_frac": whole, "by_tier": by_tier}
 
 
-def retained_goodput(
-    requests: Requests, mask: np.ndarray, start_s: float, end_s: float, reference_s: float
-) -> float | None:
+def retained_goodput(requests: Requests, mask: np.ndarray, start_s: float, end_s: float, reference_s: float) -> float | None:
     """Goodput of the requests in `mask` from `start_s` to `end_s` over that in the `reference_s` before; None without either."""
     # NaN (not finished) is in no window.
     done_before = (requests.finish_s > start_s - reference_s) & (requests.finish_s <= start_s)

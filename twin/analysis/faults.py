@@ -107,12 +107,12 @@ def faults(
 
 
 def availability(hardware: Mapping[str, SiteHardware], downs: Mapping[str, SiteDowns], horizon_s: float) -> dict[str, Any]:
-    """Shares of rack, instance and GPU time (of instances) that were there, means over the run and the least at any moment; of the
-    factory and by site."""
+    """Shares of rack, instance and GPU time (of instances) that were there, means over the run and the least at any moment; of
+    the factory and by site."""
 
     def shares(names: Sequence[str]) -> dict[str, float]:
         sites = [(hardware[name], downs[name]) for name in names]
-        racks = sum(site.racks for site, _ in sites)
+        racks = sum(len(site.racks) for site, _ in sites)
         count = sum(len(site.instances) for site, _ in sites)
         gpus = math.fsum(gpus for site, _ in sites for gpus in site.instances.values())
         return {
@@ -125,7 +125,7 @@ def availability(hardware: Mapping[str, SiteHardware], downs: Mapping[str, SiteD
     whole["sites"] = {
         name: {
             **shares([name]),
-            "racks_min_frac": 1.0 - downs[name].racks.most(0.0, horizon_s) / site.racks,
+            "racks_min_frac": 1.0 - downs[name].racks.most(0.0, horizon_s) / len(site.racks),
             "instances_min_frac": 1.0 - downs[name].instances.most(0.0, horizon_s) / len(site.instances),
         }
         for name, site in hardware.items()

@@ -12,7 +12,16 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from twin.analysis import style
-from twin.analysis.axes import PLOT_AREA, label_right, last_known, mark_faults, nothing_to_show, shade_events, time_axis, time_unit
+from twin.analysis.axes import (
+    PLOT_AREA,
+    label_right,
+    last_known,
+    mark_faults,
+    nothing_to_show,
+    shade_events,
+    time_axis,
+    time_unit,
+)
 from twin.analysis.columns import Names, TableColumns
 from twin.analysis.energy_flow import energy_flow
 from twin.analysis.job_plot import draw_gpus

@@ -76,7 +76,9 @@ def _faults(summary: dict[str, Any]) -> Paragraph:
     racks, instances = (max(fault[f"{what}_down_max"] for fault in faults) for what in ("racks", "instances"))
     if len(faults) == 1:
         (fault,) = faults
-        sentences = [f"{fault['component']} failed at {clock(fault['start_s'])}, for {_duration(fault['end_s'] - fault['start_s'])}."]
+        sentences = [
+            f"{fault['component']} failed at {clock(fault['start_s'])}, for {_duration(fault['end_s'] - fault['start_s'])}."
+        ]
     else:
         first, last = min(fault["start_s"] for fault in faults), max(fault["start_s"] for fault in faults)
         kinds = dict.fromkeys(fault["component"].partition("/")[0] for fault in faults)
@@ -89,10 +91,11 @@ def _faults(summary: dict[str, Any]) -> Paragraph:
     kept = [fault for fault in faults if fault["goodput_retained_frac"] is not None]
     if kept:
         worst = min(kept, key=lambda fault: fault["goodput_retained_frac"])
+        left = worst["goodput_retained_frac"]
         sentences.append(
-            f"The tokens delivered within their promises fell most in {worst['name']}, to {_percent(worst['goodput_retained_frac'])} "
-            "of what they had been just before."
-            if worst["goodput_retained_frac"] < 1.0 - _NOTICEABLE_FRAC
+            f"The tokens delivered within their promises fell most in {worst['name']}, to {_percent(left)} of what they had been "
+            "just before."
+            if left < 1.0 - _NOTICEABLE_FRAC
             else "The tokens delivered within their promises did not fall in any of them."
         )
     return Paragraph("Faults", tuple(sentences))

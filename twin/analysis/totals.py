@@ -128,9 +128,9 @@ class FaultRecord:
 
 @dataclass(frozen=True, slots=True)
 class SiteHardware:
-    """What of a site can be down: how many racks with GPUs, and its instances with their GPUs."""
+    """What of a site can be down: its racks with GPUs ("GROUP/INDEX"), and its instances with their GPUs."""
 
-    racks: int
+    racks: tuple[str, ...]
     instances: Mapping[str, int]
 
 

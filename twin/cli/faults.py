@@ -65,7 +65,12 @@ def faults_command(
         print("interrupted; no table was written", file=sys.stderr)
         return INTERRUPTED
     if as_json:
-        content = {"scenario": campaign.name, "seed": seed, "runs": [asdict(r) for r in campaign.runs], "by_kind": campaign.by_kind()}
+        content = {
+            "scenario": campaign.name,
+            "seed": seed,
+            "runs": [asdict(r) for r in campaign.runs],
+            "by_kind": campaign.by_kind(),
+        }
         print(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False))
     else:
         print(_tables(campaign))

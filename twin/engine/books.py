@@ -28,6 +28,7 @@ from twin.errors import SimulationError
 from twin.schema import catalog_with
 from twin.schema.instances import instance_of
 from twin.schema.scenario import Scenario
+from twin.schema.topology import Site
 from twin.schema.workload import Tier
 from twin.serving import Admission, CacheCounts, KvTier, Worker
 
@@ -75,7 +76,7 @@ def totals(scenario: Scenario, sites: Sequence[SiteRun], admission: Admission | 
         ),
         invariants=_invariants(scenario, sites, admission),
         faults=tuple(fault for site in sites for fault in site.faults.records(site.runtime.name)),
-        hardware={site.runtime.name: _hardware(site) for site in sites},
+        hardware={site.runtime.name: _hardware(site, place) for site, place in zip(sites, scenario.topology.sites, strict=True)},
         energy_price_usd_per_j=scenario.grid.energy_price,
         cache=_cache(scenario, sites),
         planner_moves=scenario.represent * sum(planner.moves for planner in planners) if planners else None,
@@ -296,9 +297,12 @@ def _gpus(site: SiteRun) -> SiteGpus:
     return SiteGpus(int(loads.gpus.sum()), int(loads.gpus_on.sum()))
 
 
-def _hardware(site: SiteRun) -> SiteHardware:
+def _hardware(site: SiteRun, place: Site) -> SiteHardware:
+    racks = tuple(f"{group.name}/{index}" for group in place.racks for index in range(group.count))
     instances = {station.worker.name: station.worker.spec.gpus for station in site.runtime.stations}
-    return SiteHardware(len(site.runtime.loads.gpus), instances)
+    return SiteHardware(racks, instances)
+
+
 def _elements(site: SiteRun) -> dict[str, ElementEnergy]:
     totals = site.runtime.plant.chain.totals()
     return {e.name: ElementEnergy(e.kind, e.loss_j, e.peak_loading_frac, e.trips) for e in totals}

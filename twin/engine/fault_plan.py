@@ -70,9 +70,7 @@ def faults_of(scenario: Scenario, site: Site, components: Sequence[Component], c
     return tuple(sorted(faults, key=lambda fault: fault.start_s))
 
 
-def drawn_faults(
-    scenario: Scenario, site: str, component: Component, unit: int, mtbf_s: float, mttr_s: float
-) -> Iterator[Fault]:
+def drawn_faults(scenario: Scenario, site: str, component: Component, unit: int, mtbf_s: float, mttr_s: float) -> Iterator[Fault]:
     """The faults of one unit within the run, from a random stream of its own: times to failure and to repair in turn."""
     random = stream(scenario.seed, f"faults/{site}/{component.key}/{unit}")
     now_s, number = float(random.exponential(mtbf_s)), 0
@@ -122,7 +120,9 @@ def _near(key: str, keys: list[str]) -> str:
     """The nearest keys of the same kind, or else the nearest kind."""
     kind = key.partition("/")[0]
     alike = [each for each in keys if each.partition("/")[0] == kind]
-    return did_you_mean(key, alike or keys) or f" (of this kind: {alike[0]} ... {alike[-1]})" if alike else did_you_mean(key, keys)
+    return (
+        did_you_mean(key, alike or keys) or f" (of this kind: {alike[0]} ... {alike[-1]})" if alike else did_you_mean(key, keys)
+    )
 
 
 def _are(units: int) -> str:
@@ -163,12 +163,18 @@ def _drawn_findings(scenario: Scenario, components: dict[str, tuple[Component, .
         kinds = list(dict.fromkeys(component.kind for name in sites for component in components[name]))
         if entry.kind not in (ALL_KINDS, *kinds):
             where = f"site {entry.site}" if entry.site is not None else "the factory"
-            yield (*path, "kind"), f"{where} has no component of kind {entry.kind!r}{did_you_mean(entry.kind, [ALL_KINDS, *kinds])}"
+            yield (
+                (*path, "kind"),
+                f"{where} has no component of kind {entry.kind!r}{did_you_mean(entry.kind, [ALL_KINDS, *kinds])}",
+            )
             continue
         if entry.kind not in (ALL_KINDS, *known):
             for key in ("mtbf", "mttr"):
                 if getattr(entry, key) is None:
-                    yield (*path, key), f"is missing: the catalogue has no figures of {entry.kind}{did_you_mean(entry.kind, known)}"
+                    yield (
+                        (*path, key),
+                        f"is missing: the catalogue has no figures of {entry.kind}{did_you_mean(entry.kind, known)}",
+                    )
         for name in sites:
             first = taken.setdefault((name, entry.kind), number)
             if first != number:

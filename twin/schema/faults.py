@@ -1,7 +1,7 @@
 """What breaks in a run: faults at stated times, and faults drawn from mean times between failures and to repair.
 
-A component is named by its kind and name, such as `cdu/row_a` or `tray/row_a/0/3`. Which ones a site has follows from its topology
-and is checked where plant and fabric are known (twin/engine/fault_plan.py).
+A component is named by its kind and name, such as `cdu/row_a` or `tray/row_a/0/3`. Which ones a site has follows from its
+topology and is checked where plant and fabric are known (twin/engine/fault_plan.py).
 """
 
 from __future__ import annotations

@@ -46,14 +46,14 @@ class FaultRun:
     component: str
     start_s: float
     end_s: float
-    goodput_frac: float | None
-    overshoot_w: float | None
-    over_contract_s: float | None
-    racks_down_max: int | None
-    instances_down_max: int | None
-    instances_min_frac: float | None
-    invariants: bool | None
-    error: str | None
+    goodput_frac: float | None = None
+    overshoot_w: float | None = None
+    over_contract_s: float | None = None
+    racks_down_max: int | None = None
+    instances_down_max: int | None = None
+    instances_min_frac: float | None = None
+    invariants: bool | None = None
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +138,7 @@ def fallible(scenario: Scenario) -> list[tuple[str, Component]]:
     return [(site.name, component) for site in scenario.topology.sites for component in components_of(scenario, site)]
 
 
-def _draw(
-    scenario: Scenario, runs: int, seed: int, kinds: Sequence[str], duration_s: float | None
-) -> Iterator[ScheduledFault]:
+def _draw(scenario: Scenario, runs: int, seed: int, kinds: Sequence[str], duration_s: float | None) -> Iterator[ScheduledFault]:
     components = fallible(scenario)
     there = list(dict.fromkeys(component.kind for _, component in components))
     for kind in kinds:
@@ -194,7 +192,7 @@ def _row(name: str, fault: ScheduledFault, outcome: Outcome, reference: dict[str
     summary = outcome.summary
     if summary is None:
         broke_books = "broke its own books" in (outcome.error or "")
-        return FaultRun(*place, *[None] * 6, False if broke_books else None, outcome.error)
+        return FaultRun(*place, invariants=False if broke_books else None, error=outcome.error)
     entry, sites = summary["faults"][0], summary["availability"]["sites"]
     before = reference["service"]["goodput_output_tokens_per_s"]
     over_w = [event["overshoot_w_max"] for event in summary["curtailment"] if event["overshoot_w_max"] is not None]
