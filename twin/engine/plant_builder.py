@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
 
+import numpy as np
+
 from twin.catalog import Catalog
-from twin.facility import CircuitSpec, GpuHeatSpec, LoopSpec, PlantSpec, RackSpec, Weather, read_weather
+from twin.facility import CircuitSpec, GpuHeatSpec, LoopSpec, PlantSpec, RackSpec, SupplySpec, Weather, read_weather
 from twin.facility.sizing import (
     air_loop,
     air_water_supply_c,
@@ -14,9 +17,12 @@ from twin.facility.sizing import (
     chiller,
     circuit,
     element,
+    generators,
     liquid_loop,
     power_shelf,
+    ups_store,
 )
+from twin.rng import stream
 from twin.schema.topology import Climate, CpuRackGroup, RackGroup, Site
 
 _WARM, _CHILLED, _AIR = "facility_water", "chilled_water", "air"
@@ -72,6 +78,14 @@ def plant_spec(site: Site, catalog: Catalog) -> PlantSpec:
     if site.battery is not None:
         part = catalog.part("battery", site.battery.part)
         store = battery(part, site.battery.capacity, site.battery.power, site.battery.floor, site.battery.initial)
+    banks = [
+        generators(catalog.part("generator", g.part), g.name, g.count, g.rating, g.tank, g.return_hold, g.for_grid)
+        for g in site.generators
+    ]
+    own = electrical.ups_store
+    bridge = None
+    if own is not None:
+        bridge = ups_store(catalog.part("battery", own.part), ups, own.time, own.recharge, own.reserve)
     return PlantSpec(
         name=site.name,
         racks=tuple(racks),
@@ -82,7 +96,19 @@ def plant_spec(site: Site, catalog: Catalog) -> PlantSpec:
         transformer=transformer,
         battery=store,
         other_w=site.fixed_load,
+        supply=SupplySpec(bridge, tuple(banks), site.battery is not None and site.battery.islanding),
+        incomer=site.feed.name,
     )
+
+
+def start_draws(site: Site, seed: int) -> dict[str, Iterator[float]]:
+    """Uniform numbers for the starts of each bank of generators, each from a stream of its own."""
+    return {bank.name: _uniform(stream(seed, f"{site.name}/generators/{bank.name}")) for bank in site.generators}
+
+
+def _uniform(rng: np.random.Generator) -> Iterator[float]:
+    while True:
+        yield float(rng.random())
 
 
 def _rack_spec(site: Site, group: RackGroup | CpuRackGroup, die: GpuHeatSpec | None, catalog: Catalog) -> RackSpec:

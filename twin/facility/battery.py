@@ -12,6 +12,9 @@ from typing import Literal
 
 from twin.errors import InputError, SimulationError
 
+#: An islanding battery carries the site down to this share of its capacity.
+RESERVE_FRAC = 0.05
+
 
 @dataclass(frozen=True, slots=True)
 class BatterySpec:
@@ -97,6 +100,27 @@ class Battery:
         highest = min(spec.discharge_max_w, above_floor_j * spec.discharge_efficiency_frac / duration_s)
         lowest = -min(spec.charge_max_w, room_j / spec.charge_efficiency_frac / duration_s)
         return lowest, highest
+
+    @property
+    def at_reserve(self) -> bool:
+        """Whether it is too empty to carry the site."""
+        return self.stored_j <= RESERVE_FRAC * self.spec.capacity_j * (1 + 1e-12)
+
+    def carry(self, power_w: float, duration_s: float) -> tuple[float, float]:
+        """Carry an islanded site, floor or not; as `set_power`. The reserve bridges the step in which it is reached, and the
+        inverter's overload the step in which a load exceeds its limit: whoever chooses looks at both before the next.
+
+        Raises SimulationError for a step that would empty the battery.
+        """
+        spec = self.spec
+        store_w = power_w / spec.discharge_efficiency_frac
+        if not 0 <= store_w * duration_s <= self.stored_j:
+            raise SimulationError(
+                f"battery: it cannot carry {power_w:,.0f} W for {duration_s:g} s with {self.stored_j:,.0f} J left; shorter steps "
+                "would let it open in time"
+            )
+        self.stored_j -= store_w * duration_s
+        return store_w, store_w - power_w
 
     def set_power(self, power_w: float, duration_s: float) -> tuple[float, float]:
         """Hold `power_w` at the bus for `duration_s`. Returns (power out of the store, inverter loss), both in W.

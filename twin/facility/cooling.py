@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from twin.errors import SimulationError
 from twin.facility import exchanger
 from twin.facility.circuit import Circuit
 from twin.facility.spec import PlantSpec
@@ -61,11 +62,18 @@ class Cooling:
         self._wall = np.array([loop.exchanger_w_per_k for loop in loops])
         self._water_max = np.array([loop.water_max_w_per_k for loop in loops])
         self._return_approach_k = np.array([loop.return_approach_k for loop in loops])
+        self._powered = True
         self.return_c: Floats = self._setpoint_c.copy()
         self.supply_c: Floats = self._setpoint_c.copy()
         self.flow_frac: Floats = self._flow_min.copy()
         self.heat_w: Floats = np.zeros(len(loops))
         self.water_w_per_k: Floats = np.zeros(len(loops))
+
+    def set_powered(self, share: float, pump_share: float) -> None:
+        """How much of fans and chillers, and of all pumps, has electrical power: all or nothing."""
+        if share != pump_share or share not in (0.0, 1.0):
+            raise SimulationError(f"cooling has power or has none, not {share!r} and {pump_share!r}")
+        self._powered = share > 0
 
     def stored_j(self) -> float:
         """Heat in all loops and circuits, from 0 C."""
@@ -74,6 +82,10 @@ class Cooling:
 
     def advance(self, duration_s: float, heat_w: Floats, dry_bulb_c: float, wet_bulb_c: float) -> CoolingStep:
         """Take `heat_w` (loops,), constant over `duration_s`."""
+        if not self._powered:
+            self.return_c = self.supply_c = self.return_c + heat_w * duration_s / self._capacity
+            self.flow_frac, self.heat_w = np.zeros(len(self.loops)), heat_w
+            return CoolingStep(0.0, 0.0, 0.0, 0.0, 0.0)
         parts = math.ceil(duration_s / self._coupling_step_s)
         if parts <= 1:
             return self._advance(duration_s, heat_w, dry_bulb_c, wet_bulb_c)

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
 
 from twin.errors import SimulationError
 from twin.facility.battery import Battery, BatteryOrder
+from twin.facility.component import Component
 from twin.facility.cooling import Cooling, CoolingStep, Floats
 from twin.facility.racks import Racks
 from twin.facility.spec import PlantSpec
+from twin.facility.supply import NOTHING, Supply, SupplyStep
 from twin.facility.weather import check_air
 
 
@@ -35,9 +41,11 @@ class PlantStep:
     """Mean powers over a step and the state at its end.
 
     utility_w + battery_w + generator_w = it_w + cooling_w + conversion_loss_w + other_w. `cooling_w` = pumps + fans + chillers.
-    `battery_w` is what leaves the battery's store (above zero: discharging) and its inverter's loss is part of the conversion
-    loss; `battery_short_w` is what its order asked for beyond its feasible range or the site's own load (nothing is exported),
-    with the order's sign; `battery_soc_frac` is None without a battery. `generator_w` is 0: no plant has generators yet.
+    `battery_w` is what leaves all stores, the battery's and the UPS's (above zero: discharging), and their loss is part of the
+    conversion loss; `battery_short_w` is what its order asked for beyond its feasible range or the site's own load (nothing is
+    exported),
+    with the order's sign; `battery_soc_frac` is None without a battery. `ups_soc_frac` is None
+    where the UPS has no store. `generator_w` is electrical: the fuel's other energy leaves with exhaust and radiator outdoors.
     `rack_clock_limit` (racks,) is the relative clock that heat allows.
     """
 
@@ -61,6 +69,8 @@ class PlantStep:
     battery_soc_frac: float | None
     rack_clock_limit: Floats
     _cooling: _CoolingState = field(repr=False)
+    ups_soc_frac: float | None = None
+    generators_on: int = 0
 
     @property
     def loops(self) -> tuple[LoopState, ...]:
@@ -103,7 +113,8 @@ class _CoolingState:
 
 @dataclass(slots=True)
 class PlantEnergy:
-    """Totals since the start, in J. `battery_j` left the store; heat goes in with everything drawn, and out to the sky."""
+    """Totals since the start, in J. `battery_j` left the stores, `fuel_j` the tanks. Heat goes in with everything drawn, and out
+    to the sky."""
 
     utility_j: float = 0.0
     it_j: float = 0.0
@@ -115,6 +126,7 @@ class PlantEnergy:
     heat_in_j: float = 0.0
     heat_rejected_j: float = 0.0
     heat_stored_j: float = 0.0
+    fuel_j: float = 0.0
 
     @property
     def balance_residual_frac(self) -> float:
@@ -130,14 +142,20 @@ class PlantEnergy:
 
 
 class Plant:
-    """Racks, conversion chain, loops, circuits and battery of a site. It knows no clock but the time it was last told."""
+    """Racks, conversion chain, loops, circuits and supply of a site. It knows no clock but the time it was last told.
 
-    def __init__(self, spec: PlantSpec, start_s: float = 0.0):
+    `draws`: uniform numbers for the starts of each bank of generators, by name.
+    """
+
+    def __init__(self, spec: PlantSpec, start_s: float = 0.0, draws: Mapping[str, Iterator[float]] | None = None):
         self.spec = spec
         self.now_s = start_s
         self.racks = Racks(spec)
         self.cooling = Cooling(spec)
         self.battery = Battery(spec.battery) if spec.battery is not None else None
+        self.supply = Supply(spec.supply, self.battery, draws or {})
+        self._all_up: NDArray[np.bool_] = np.ones(self.racks.count, dtype=bool)
+        self._none_up: NDArray[np.bool_] = np.zeros(self.racks.count, dtype=bool)
         self.energy = PlantEnergy()
         self._stored_from_j = self.cooling.stored_j()
 
@@ -169,13 +187,29 @@ class Plant:
         if not (duration_s > 0 and math.isfinite(duration_s)):
             raise SimulationError(f"plant {self.spec.name}: cannot advance from {self.now_s!r} s to {to_s!r} s")
         check_air(dry_bulb_c, wet_bulb_c)
-        heat_w, it_w, shelf_loss_w, ups_loss_w = self._heat(rack_it_w)
+        supply = self.supply
+        if supply.racks_live:
+            heat_w, it_w, shelf_loss_w, ups_loss_w = self._heat(rack_it_w)
+        else:
+            heat_w, it_w, shelf_loss_w, ups_loss_w = self._dark(rack_it_w)
         cooling = self.cooling.advance(duration_s, heat_w, dry_bulb_c, wet_bulb_c)
         cooling_w = cooling.total_w
-        site_w = it_w + shelf_loss_w + ups_loss_w + cooling_w + self.spec.other_w
-        store_w, battery_loss_w, short_w = self._run_battery(battery, duration_s, site_w)
-        behind_w = max(0.0, site_w - store_w + battery_loss_w)
-        transformer_loss_w = self.spec.transformer.loss_w(behind_w)
+        other_w = self.spec.other_w if supply.bus_live else 0.0
+        ups_input_w = it_w + shelf_loss_w + ups_loss_w
+        bus_w = cooling_w + other_w
+        source = supply.source
+        carried = NOTHING
+        if not supply.settled:
+            spare_w = self.spec.ups.rated_w - ups_input_w + ups_loss_w
+            carried = supply.advance(duration_s, ups_input_w, bus_w, spare_w)
+        elif supply.spec.generators or supply.store is not None or supply.spec.islanding:
+            supply.saw(duration_s, ups_input_w, bus_w)
+        site_w = ups_input_w + bus_w
+        store_w, battery_loss_w, short_w = self._run_sources(battery, source, carried, duration_s, site_w)
+        transformer_loss_w = behind_w = 0.0
+        if source == "utility":
+            behind_w = max(0.0, site_w - store_w + battery_loss_w - carried.generator_w)
+            transformer_loss_w = self.spec.transformer.loss_w(behind_w)
         gpu_c = self.racks.heat_up(duration_s, gpu_max_w, self.cooling.supply_c)
         self.now_s = to_s
         conversion_loss_w = shelf_loss_w + ups_loss_w + transformer_loss_w + battery_loss_w
@@ -192,17 +226,58 @@ class Plant:
             transformer_loss_w,
             battery_loss_w,
             conversion_loss_w,
-            self.spec.other_w,
+            other_w,
             store_w,
             short_w,
-            0.0,
+            carried.generator_w,
             behind_w + transformer_loss_w,
             self.battery.soc_frac if self.battery is not None else None,
             self.racks.clock_limit,
             self._cooling_state(gpu_c),
+            supply.store.soc_frac if supply.store is not None else None,
+            supply.running,
         )
-        self._count(step, cooling)
+        self._count(step, cooling, carried)
+        self._power_cooling()
         return step
+
+    # --- what fails, and who carries ---------------------------------------------------------------------------------
+
+    @property
+    def rack_up(self) -> NDArray[np.bool_]:
+        """Racks that have power (racks,)."""
+        return self._all_up if self.supply.racks_live else self._none_up
+
+    def components(self) -> tuple[Component, ...]:
+        """What of the plant can fail."""
+        return (Component("incomer", self.spec.incomer), *self.supply.components())
+
+    def fail(self, key: str, units: int = 1) -> None:
+        """Units of a component fail, from now on. Raises SimulationError for an unknown one, or more units than are left."""
+        self._change(key, units, fails=True)
+
+    def repair(self, key: str, units: int = 1) -> None:
+        """Units of a component are back, from now on. Raises SimulationError for an unknown one, or more than are out."""
+        self._change(key, units, fails=False)
+
+    def run_generators(self, power_w: float) -> None:
+        """Generators that may serve the grid give `power_w` beside the utility; 0: they stop."""
+        self.supply.run_parallel(power_w)
+
+    def _change(self, key: str, units: int, fails: bool) -> None:
+        if key == f"incomer/{self.spec.incomer}":
+            if units != 1 or self.supply.utility_live != fails:
+                raise SimulationError(f"plant {self.spec.name}: {key} is {'dead' if fails else 'live'} already")
+            self.supply.set_utility(not fails)
+        elif fails:
+            self.supply.fail(key, units)
+        else:
+            self.supply.repair(key, units)
+        self._power_cooling()
+
+    def _power_cooling(self) -> None:
+        share = 1.0 if self.supply.bus_live else 0.0
+        self.cooling.set_powered(share, share)
 
     def _cooling_state(self, gpu_c: Floats) -> _CoolingState:
         cooling = self.cooling
@@ -215,8 +290,26 @@ class Plant:
         """(heat into each loop (loops,), IT power, shelf loss, UPS loss). The UPS and the fixed loads warm the hall's air."""
         heat_w, it_w, drawn_w = self.racks.heat(rack_it_w)
         ups_loss_w = self.spec.ups.loss_w(drawn_w)
-        heat_w[-1] += ups_loss_w + self.spec.other_w
+        heat_w[-1] += ups_loss_w + (self.spec.other_w if self.supply.bus_live else 0.0)
         return heat_w, it_w, drawn_w - it_w, ups_loss_w
+
+    def _dark(self, rack_it_w: Floats) -> tuple[Floats, float, float, float]:
+        """As `_heat` with no rack live: nothing draws, no converter is energised."""
+        if rack_it_w.any():
+            raise SimulationError(f"plant {self.spec.name}: racks without power draw {float(rack_it_w.sum()):,.0f} W")
+        return np.zeros(len(self.cooling.loops)), 0.0, 0.0, 0.0
+
+    def _run_sources(
+        self, order: BatteryOrder, source: str, carried: SupplyStep, duration_s: float, site_w: float
+    ) -> tuple[float, float, float]:
+        """(power out of all stores, their loss, what the battery's order asked for in vain). Orders hold on the utility alone."""
+        if source == "utility":
+            store_w, loss_w, short_w = self._run_battery(order, duration_s, site_w - carried.generator_w + carried.charge_w)
+        elif source == "battery" and self.battery is not None:
+            (store_w, loss_w), short_w = self.battery.carry(site_w, duration_s), 0.0
+        else:
+            store_w = loss_w = short_w = 0.0
+        return store_w + carried.store_w, loss_w + carried.store_loss_w, short_w
 
     def _run_battery(self, order: BatteryOrder, duration_s: float, site_w: float) -> tuple[float, float, float]:
         """(power out of the store, inverter loss, what the order asked for in vain). Nothing is exported."""
@@ -238,7 +331,7 @@ class Plant:
         short_w = 0.0 if order.mode == "follow" and asked_w <= 0 else asked_w - given_w
         return store_w, loss_w, short_w
 
-    def _count(self, step: PlantStep, cooling: CoolingStep) -> None:
+    def _count(self, step: PlantStep, cooling: CoolingStep, carried: SupplyStep) -> None:
         energy, duration_s = self.energy, step.duration_s
         energy.utility_j += step.utility_w * duration_s
         energy.it_j += step.it_w * duration_s
@@ -246,6 +339,8 @@ class Plant:
         energy.conversion_loss_j += step.conversion_loss_w * duration_s
         energy.battery_j += step.battery_w * duration_s
         energy.other_j += step.other_w * duration_s
+        energy.generator_j += step.generator_w * duration_s
+        energy.fuel_j += carried.fuel_w * duration_s
         energy.heat_in_j += (step.it_w + step.cooling_w + step.conversion_loss_w + step.other_w) * duration_s
         # transformer and battery stand outdoors; so do the dry coolers' fans and the chillers
         outdoors_w = step.transformer_loss_w + step.battery_loss_w + cooling.outdoor_fan_w + cooling.chiller_w

@@ -30,6 +30,7 @@ def topology_consistency(topology: Topology, catalog: Catalog) -> Iterator[Findi
             if said := lacking(part, role):
                 yield ("sites", s, *path), said
         yield from _racks(site, ("sites", s), catalog)
+        yield from _tanks(site, ("sites", s), catalog)
 
 
 def _named_parts(site: Site, catalog: Catalog) -> Iterator[tuple[Path, str, Part]]:
@@ -45,6 +46,20 @@ def _named_parts(site: Site, catalog: Catalog) -> Iterator[tuple[Path, str, Part
         yield ("electrical", role), role, catalog.part("electrical", getattr(electrical, role))
     if site.battery is not None:
         yield ("battery", "part"), "battery", catalog.part("battery", site.battery.part)
+    if electrical.ups_store is not None:
+        yield ("electrical", "ups_store", "part"), "battery", catalog.part("battery", electrical.ups_store.part)
+    for index, bank in enumerate(site.generators):
+        yield ("generators", index, "part"), "generator", catalog.part("generator", bank.part)
+
+
+def _tanks(site: Site, at: Path, catalog: Catalog) -> Iterator[Finding]:
+    """Tanks of what is piped in, and liquid fuels without one."""
+    for index, bank in enumerate(site.generators):
+        liquid = catalog.part("generator", bank.part).has("fuel_j_per_l")
+        if liquid and bank.tank is None:
+            yield (*at, "generators", index, "tank"), f"is missing: {bank.part} burns a liquid fuel"
+        elif not liquid and bank.tank is not None:
+            yield (*at, "generators", index, "tank"), f"{bank.part} is on piped fuel and has no tank"
 
 
 def _racks(site: Site, at: Path, catalog: Catalog) -> Iterator[Finding]:

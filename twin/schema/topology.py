@@ -10,15 +10,18 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from twin.schema.base import CatalogName, Count, FieldError, Model, Name
+from twin.schema.base import CatalogName, Count, FieldError, Flag, Model, Name
 from twin.schema.quantities import (
     CoolantTemperature,
+    FractionBelowOne,
     NonNegativePower,
+    NonNegativeTime,
     Number,
     OutdoorTemperature,
     PositiveEnergy,
     PositiveFraction,
     PositivePower,
+    PositiveTime,
     UnitFraction,
 )
 
@@ -34,6 +37,7 @@ ShelfName = Annotated[str, CatalogName("electrical", "power shelf", "psu_rated_w
 UpsName = Annotated[str, CatalogName("electrical", "UPS")]
 TransformerName = Annotated[str, CatalogName("electrical", "transformer")]
 BatteryName = Annotated[str, CatalogName("battery")]
+GeneratorName = Annotated[str, CatalogName("generator")]
 
 
 class Feed(Model):
@@ -112,6 +116,19 @@ class Cooling(Model):
     """Air handler of the catalogue for the share of heat that the liquid does not take."""
 
 
+class UpsStore(Model):
+    """The batteries of a UPS: they carry its output when its input is dead, and are charged again afterwards."""
+
+    part: BatteryName
+    """Battery of the catalogue, on the DC link of the UPS (efficiencies)."""
+    time: PositiveTime
+    """How long a full store carries the UPS's rating."""
+    recharge: PositiveFraction = 0.1
+    """Largest power of the recharge over the UPS's rating; a load at its input."""
+    reserve: FractionBelowOne = 0.05
+    """Content at which the store opens."""
+
+
 class Electrical(Model):
     """The conversion chain between the feed and the racks' DC bus."""
 
@@ -121,6 +138,8 @@ class Electrical(Model):
     """Uninterruptible power supply of the catalogue."""
     ups_rating: PositivePower
     """Total UPS rating of the site."""
+    ups_store: UpsStore | None = None
+    """Batteries of the UPS; without any the racks are dark as soon as the site bus is."""
     transformer: TransformerName
     """Transformer of the catalogue."""
     transformer_rating: PositivePower
@@ -140,12 +159,33 @@ class Battery(Model):
     """State of charge that is kept for ride-through and never sold."""
     initial: UnitFraction = 0.9
     """State of charge at the start."""
+    islanding: Flag = False
+    """Whether it can carry the whole site by itself while nothing else does, down to 5 % and whatever its floor."""
 
     @model_validator(mode="after")
     def _initial_above_floor(self) -> Self:
         if self.initial < self.floor:
             raise FieldError("initial", f"a charge of {self.initial:g} is below the floor of {self.floor:g}")
         return self
+
+
+class Generators(Model):
+    """Identical generators in parallel on the site bus. They start by themselves when the utility is lost."""
+
+    name: Name
+    """Name of the bank."""
+    part: GeneratorName
+    """Generator of the catalogue (start, ramp, efficiency)."""
+    count: Count
+    """How many units."""
+    rating: PositivePower
+    """Electrical rating of one unit."""
+    tank: PositiveTime | None = None
+    """How long the tank lasts with every unit at its rating; for a liquid fuel only, and due there."""
+    return_hold: NonNegativeTime = 300.0
+    """How long the utility must be back before the site goes back to it."""
+    for_grid: Flag = False
+    """Whether they may run for the grid's sake, beside the utility; many permits forbid it."""
 
 
 class Climate(Model):
@@ -206,6 +246,8 @@ class Site(Model):
     """Conversion chain."""
     battery: Battery | None = None
     """Site battery, if there is one."""
+    generators: tuple[Generators, ...] = ()
+    """Banks of generators."""
     climate: Climate
     """Outdoor air."""
     fixed_load: NonNegativePower = 0.0
