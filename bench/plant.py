@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 
 from twin.catalog import load_catalog
-from twin.facility import BatteryOrder, GpuHeatSpec, Plant, PlantSpec, RackSpec, sizing
+from twin.facility import BatteryOrder, ChainSpec, GpuHeatSpec, Plant, PlantSpec, RackSpec, sizing
 
 RACK_RATED_W = 132_000.0
 RACKS_PER_CDU = 8
@@ -75,8 +75,12 @@ def example_spec(racks: int) -> PlantSpec:
                 sizing.chiller(machine, air_w * machine.number("air_capacity_frac")),
             ),
         ),
-        ups=sizing.element(catalog.part("electrical", "ups_double_conversion"), "ups", drawn_w * 1.25),
-        transformer=sizing.element(catalog.part("electrical", "transformer_mv_lv"), "transformer", drawn_w * 1.5),
+        chain=ChainSpec.line(
+            "utility",
+            sizing.element(catalog.part("electrical", "transformer_mv_lv"), "transformer", drawn_w * 1.5),
+            sizing.element(catalog.part("electrical", "ups_double_conversion"), "ups", drawn_w * 1.25),
+            len(groups),
+        ),
         battery=sizing.battery(catalog.part("battery", "lfp_container"), drawn_w * 900, drawn_w * 0.25, 0.1, 0.9),
         other_w=0.005 * drawn_w,
     )

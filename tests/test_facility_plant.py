@@ -15,6 +15,7 @@ from twin.errors import InputError, SimulationError
 from twin.facility import (
     BatteryOrder,
     BatterySpec,
+    ChainSpec,
     ChillerSpec,
     CircuitSpec,
     ElectricalElement,
@@ -49,8 +50,12 @@ def example_spec(**changes: Any) -> PlantSpec:
         "loops": (liquid, dataclasses.replace(liquid, name="right")),
         "air": air,
         "circuits": (warm, cold),
-        "ups": ElectricalElement("ups", 1e6, 0.008, 0.01, 0.025),
-        "transformer": ElectricalElement("transformer", 1.5e6, 0.001, 0.0, 0.005),
+        "chain": ChainSpec.line(
+            "utility",
+            ElectricalElement("transformer", 1.5e6, 0.001, 0.0, 0.005),
+            ElectricalElement("ups", 1e6, 0.008, 0.01, 0.025),
+            3,
+        ),
         "battery": BatterySpec(3.6e8, 3e5, 1e5, 0.95, 0.95, 0.1, 0.6),
         "other_w": 5000.0,
     }
@@ -337,6 +342,6 @@ def test_bad_specs_are_refused() -> None:
 def test_racks_are_numbered_through_the_groups() -> None:
     racks = Racks(example_spec())
     assert racks.count == 6
-    heat_w, it_w, drawn_w = racks.heat(racks_w(100e3))
+    heat_w, _, it_w, drawn_w = racks.heat(racks_w(100e3))
     assert it_w == pytest.approx(480e3)
     assert heat_w.sum() == pytest.approx(drawn_w)

@@ -5,10 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
+import networkx as nx
 import numpy as np
 
 from twin.catalog import Catalog
-from twin.facility import CircuitSpec, GpuHeatSpec, LoopSpec, PlantSpec, RackSpec, SupplySpec, Weather, read_weather
+from twin.facility import (
+    BreakerSpec,
+    ChainElementSpec,
+    ChainSpec,
+    CircuitSpec,
+    GpuHeatSpec,
+    LoopSpec,
+    PlantSpec,
+    RackSpec,
+    SupplySpec,
+    Weather,
+    chain_graph,
+    indoor_loss_w,
+    read_weather,
+)
 from twin.facility.sizing import (
     air_loop,
     air_water_supply_c,
@@ -23,6 +38,7 @@ from twin.facility.sizing import (
     ups_store,
 )
 from twin.rng import stream
+from twin.schema.electrical import cooling_feeds, elements_of, incomers_of, rack_feeds
 from twin.schema.topology import Climate, CpuRackGroup, RackGroup, Site
 
 _WARM, _CHILLED, _AIR = "facility_water", "chilled_water", "air"
@@ -51,10 +67,8 @@ def plant_spec(site: Site, catalog: Catalog) -> PlantSpec:
             loop_w[rack.loop] += rack.liquid_heat_frac * heat_w
         air_w += (1 - rack.liquid_heat_frac) * heat_w
     liquid_w = sum(loop_w.values())
-    electrical = site.electrical
-    ups = element(catalog.part("electrical", electrical.ups), "ups", electrical.ups_rating)
-    transformer = element(catalog.part("electrical", electrical.transformer), "transformer", electrical.transformer_rating)
-    air_w += ups.loss_w(min(liquid_w + air_w, electrical.ups_rating)) + site.fixed_load
+    chain = chain_spec(site, catalog)
+    air_w += indoor_loss_w(chain, liquid_w + air_w) + site.fixed_load
 
     cooling = site.cooling
     cooler, chilling = catalog.part("cooling", cooling.dry_cooler), catalog.part("cooling", cooling.chiller)
@@ -78,27 +92,32 @@ def plant_spec(site: Site, catalog: Catalog) -> PlantSpec:
     if site.battery is not None:
         part = catalog.part("battery", site.battery.part)
         store = battery(part, site.battery.capacity, site.battery.power, site.battery.floor, site.battery.initial)
-    banks = [
-        generators(catalog.part("generator", g.part), g.name, g.count, g.rating, g.tank, g.return_hold, g.for_grid)
-        for g in site.generators
-    ]
-    own = electrical.ups_store
-    bridge = None
-    if own is not None:
-        bridge = ups_store(catalog.part("battery", own.part), ups, own.time, own.recharge, own.reserve)
     return PlantSpec(
         name=site.name,
         racks=tuple(racks),
         loops=tuple(loops),
         air=air,
         circuits=tuple(circuits),
-        ups=ups,
-        transformer=transformer,
+        chain=chain,
         battery=store,
         other_w=site.fixed_load,
-        supply=SupplySpec(bridge, tuple(banks), site.battery is not None and site.battery.islanding),
-        incomer=site.feed.name,
+        supply=_supply(site, chain, catalog),
     )
+
+
+def _supply(site: Site, chain: ChainSpec, catalog: Catalog) -> SupplySpec:
+    """What stands behind the chain of `site`."""
+    ratings = {each.name: each.element for each in chain.elements}
+    stores = [
+        ups_store(catalog.part("battery", own.part), ratings[written.name], own.time, own.recharge, own.reserve)
+        for written in elements_of(site.electrical, site.feed.name)
+        if (own := written.store) is not None
+    ]
+    banks = [
+        generators(catalog.part("generator", g.part), g.name, g.count, g.rating, g.tank, g.return_hold, g.for_grid)
+        for g in site.generators
+    ]
+    return SupplySpec(tuple(stores), tuple(banks), site.battery is not None and site.battery.islanding)
 
 
 def start_draws(site: Site, seed: int) -> dict[str, Iterator[float]]:
@@ -111,15 +130,47 @@ def _uniform(rng: np.random.Generator) -> Iterator[float]:
         yield float(rng.random())
 
 
+def chain_spec(site: Site, catalog: Catalog) -> ChainSpec:
+    """The electrical chain of `site`, in whichever form it is written."""
+    electrical, feed = site.electrical, site.feed.name
+    elements = []
+    short = not electrical.chain
+    for written in elements_of(electrical, feed):
+        part, breaker = catalog.part("electrical", written.part), None
+        rated_w = written.rating * written.count
+        if written.breaker is not None:
+            said = written.breaker
+            breaker = BreakerSpec(said.rating or rated_w, said.curve, said.time_multiplier, said.instantaneous)
+        kind = written.name if short else part.text("element")
+        made = element(part, written.name, rated_w)
+        elements.append(ChainElementSpec(made, kind, written.fed_from, written.count, breaker))
+    groups: list[RackGroup | CpuRackGroup] = [*site.racks, *site.cpu_racks]
+    return ChainSpec(
+        incomers=incomers_of(electrical, feed),
+        elements=tuple(elements),
+        rack_feeds=tuple(rack_feeds(electrical, feed, group.feeds) for group in groups),
+        cooling_from=cooling_feeds(electrical, feed),
+    )
+
+
+def site_chain_graph(site: Site, catalog: Catalog) -> nx.DiGraph[str]:
+    """`chain_graph` of a site without a run, its groups of racks and cooling included."""
+    return chain_graph(
+        chain_spec(site, catalog), [*(group.name for group in site.racks), *(group.name for group in site.cpu_racks)]
+    )
+
+
 def _rack_spec(site: Site, group: RackGroup | CpuRackGroup, die: GpuHeatSpec | None, catalog: Catalog) -> RackSpec:
-    part = catalog.part("rack", group.rack)
+    part, supply = catalog.part("rack", group.rack), catalog.part("electrical", site.electrical.power_shelf)
+    shelf = power_shelf(supply, part.number("rated_w"))
     return RackSpec(
         name=group.name,
         count=group.count,
-        shelf=power_shelf(catalog.part("electrical", site.electrical.power_shelf), part.number("rated_w")),
+        shelf=shelf,
         loop=group.loop,
         liquid_heat_frac=part.number("liquid_heat_frac"),
         gpu=die,
+        psus=round(shelf.rated_w / supply.number("psu_rated_w")),
     )
 
 

@@ -121,6 +121,7 @@ class PlantProcess:
             self._recorder.write_power()
         if due.record_workers:
             self._recorder.write_workers(due.time_s, self._site.stations, self._site.network)
+            self._recorder.write_elements(due.time_s, self._site.plant.chain)
         self.after_step(due)
 
     def step(self, to_s: float) -> PlantStep:
@@ -166,6 +167,8 @@ class PlantProcess:
         self._last_s = to_s
         held = (0.0, 0.0) if jobs is None else (float(jobs.gpus.sum()), float(jobs.gpu_w.sum()))
         self._recorder.add(step, gpu_w, tokens_out * site.represent, target_w, held)
+        for event in site.plant.take_events():
+            self._recorder.event(to_s, *event)
         self._watch_limit(to_s, step, level_w)
         self._throttle(to_s, step)
         return step

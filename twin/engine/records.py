@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from twin.engine.station import Station
 from twin.errors import SimulationError
 from twin.fabric import Network
-from twin.facility import PlantStep
+from twin.facility import Chain, PlantStep
 from twin.recording import RunDirectory
 from twin.serving import Progress
 
@@ -40,6 +40,7 @@ class SiteRecorder:
         self._workers = output.writer("workers")
         self._fabric = output.writer("fabric")
         self._events = output.writer("events")
+        self._elements = output.writer("elements")
         self._contract_w = contract_w
         self._step: PlantStep | None = None
         self._sums = _Sums()
@@ -120,6 +121,12 @@ class SiteRecorder:
                 )
             )
         self._sums = _Sums()
+
+    def write_elements(self, time_s: float, chain: Chain) -> None:
+        """A row for each element of the electrical chain, over the time since the last such rows."""
+        for e in chain.take_means():
+            row = (time_s, self._site, e.name, e.kind, e.output_w, e.loss_w, e.loading_frac, e.headroom_w, e.state)
+            self._elements.append(row)
 
     def write_workers(self, time_s: float, stations: list[Station], network: Network) -> None:
         """A row for each instance and kind of link, over the time since the last such rows."""

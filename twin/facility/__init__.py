@@ -1,6 +1,9 @@
 """The plant of a site: electrical chain, battery, cooling and weather, as parts that know no clock."""
 
 from twin.facility.battery import Battery, BatteryOrder, BatterySpec
+from twin.facility.breaker import Breaker, BreakerSpec
+from twin.facility.chain import Chain, ChainEvent, ElementMeans, ElementTotals, Sources, chain_graph, indoor_loss_w
+from twin.facility.chain_spec import ELEMENT_KINDS, ChainElementSpec, ChainSpec
 from twin.facility.component import Component
 from twin.facility.electrical import ElectricalElement
 from twin.facility.generator import Generators, GeneratorSpec
@@ -11,13 +14,22 @@ from twin.facility.supply import Supply, SupplySpec, SupplyStep
 from twin.facility.weather import Weather, read_weather, wet_bulb_c
 
 __all__ = [
+    "ELEMENT_KINDS",
     "Battery",
     "BatteryOrder",
     "BatterySpec",
+    "Breaker",
+    "BreakerSpec",
+    "Chain",
+    "ChainElementSpec",
+    "ChainEvent",
+    "ChainSpec",
     "ChillerSpec",
     "CircuitSpec",
     "Component",
     "ElectricalElement",
+    "ElementMeans",
+    "ElementTotals",
     "GeneratorSpec",
     "Generators",
     "GpuHeatSpec",
@@ -28,12 +40,15 @@ __all__ = [
     "PlantSpec",
     "PlantStep",
     "RackSpec",
+    "Sources",
     "Store",
     "StoreSpec",
     "Supply",
     "SupplySpec",
     "SupplyStep",
     "Weather",
+    "chain_graph",
+    "indoor_loss_w",
     "read_weather",
     "wet_bulb_c",
 ]

@@ -7,15 +7,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
+import numpy.typing as npt
 
 from twin.errors import SimulationError
 from twin.facility.battery import Battery, BatteryOrder
+from twin.facility.chain import Chain, ChainEvent
 from twin.facility.component import Component
 from twin.facility.cooling import Cooling, CoolingStep, Floats
 from twin.facility.racks import Racks
 from twin.facility.spec import PlantSpec
-from twin.facility.supply import NOTHING, Supply, SupplyStep
+from twin.facility.supply import Supply, SupplyStep
 from twin.facility.weather import check_air
 
 
@@ -41,11 +42,10 @@ class PlantStep:
     """Mean powers over a step and the state at its end.
 
     utility_w + battery_w + generator_w = it_w + cooling_w + conversion_loss_w + other_w. `cooling_w` = pumps + fans + chillers.
-    `battery_w` is what leaves all stores, the battery's and the UPS's (above zero: discharging), and their loss is part of the
+    `battery_w` is what leaves all stores, the battery's and those of UPS (above zero: discharging), and their loss is part of the
     conversion loss; `battery_short_w` is what its order asked for beyond its feasible range or the site's own load (nothing is
-    exported),
-    with the order's sign; `battery_soc_frac` is None without a battery. `ups_soc_frac` is None
-    where the UPS has no store. `generator_w` is electrical: the fuel's other energy leaves with exhaust and radiator outdoors.
+    exported), with the order's sign; `battery_soc_frac` is None without a battery, `ups_soc_frac` that of the emptiest UPS store,
+    None where there is none. `generator_w` is electrical: the rest of the fuel's energy leaves outdoors.
     `rack_clock_limit` (racks,) is the relative clock that heat allows.
     """
 
@@ -111,6 +111,10 @@ class _CoolingState:
         return tuple(loops)
 
 
+#: A step in which nothing but the utility and the battery's orders carry the site.
+_NOTHING = SupplyStep()
+
+
 @dataclass(slots=True)
 class PlantEnergy:
     """Totals since the start, in J. `battery_j` left the stores, `fuel_j` the tanks. Heat goes in with everything drawn, and out
@@ -151,13 +155,63 @@ class Plant:
         self.spec = spec
         self.now_s = start_s
         self.racks = Racks(spec)
+        self.chain = Chain(spec.chain, self.racks.shelves, spec.name)
         self.cooling = Cooling(spec)
         self.battery = Battery(spec.battery) if spec.battery is not None else None
-        self.supply = Supply(spec.supply, self.battery, draws or {})
-        self._all_up: NDArray[np.bool_] = np.ones(self.racks.count, dtype=bool)
-        self._none_up: NDArray[np.bool_] = np.zeros(self.racks.count, dtype=bool)
+        self.supply = Supply(spec.supply, self.chain, self.battery, draws or {})
         self.energy = PlantEnergy()
         self._stored_from_j = self.cooling.stored_j()
+
+    def components(self) -> tuple[Component, ...]:
+        """Everything of it that can fail."""
+        return (*self.chain.components(), *self.supply.components())
+
+    def fail(self, key: str, units: int = 1) -> None:
+        """Take `units` of a component away from the next step on. Raises SimulationError where there are none to take."""
+        if self.supply.owns(key):
+            self.supply.fail(key, units)
+        else:
+            self.chain.fail(key, units)
+            self._tell_supply(key, live=False)
+        self._power_cooling()
+
+    def repair(self, key: str, units: int = 1) -> None:
+        """Give `units` of a component back from the next step on. Raises SimulationError where none are missing."""
+        if self.supply.owns(key):
+            self.supply.repair(key, units)
+        else:
+            self.chain.repair(key, units)
+            self._tell_supply(key, live=True)
+        self._power_cooling()
+
+    def run_generators(self, power_w: float) -> None:
+        """Generators that may serve the grid give `power_w` beside the utility from when they can; 0: they stop."""
+        self.supply.run_parallel(power_w)
+
+    def next_change_s(self) -> float:
+        """Time until the supply changes by itself, infinite while nothing is under way; a step should end there."""
+        return self.supply.next_change_s() if self.supply.banks else math.inf
+
+    def _tell_supply(self, key: str, live: bool) -> None:
+        if self.supply.active:
+            kind, _, name = key.partition("/")
+            if kind == "incomer":
+                self.supply.incomer(name, live)
+            else:
+                self.supply.choose()
+
+    def _power_cooling(self) -> None:
+        share = 1.0 if self.chain.cooling_live else 0.0
+        self.cooling.set_powered(share, share)
+
+    @property
+    def rack_up(self) -> npt.NDArray[np.bool_]:
+        """(racks,): which racks have power. An array that is never written again: it is another one once any rack's state changes."""
+        return self.chain.rack_live
+
+    def take_events(self) -> list[ChainEvent]:
+        """What the plant did by itself since this was last asked: at the end of the last step, or by a verb since then."""
+        return [*self.chain.take_events(), *self.supply.take_events()] if self.supply.active else self.chain.take_events()
 
     def settle(self, rack_it_w: Floats, dry_bulb_c: float, wet_bulb_c: float) -> None:
         """Put loops and circuits into the steady state of this load (racks,) and air, without counting any energy.
@@ -188,31 +242,22 @@ class Plant:
             raise SimulationError(f"plant {self.spec.name}: cannot advance from {self.now_s!r} s to {to_s!r} s")
         check_air(dry_bulb_c, wet_bulb_c)
         supply = self.supply
-        if supply.racks_live:
-            heat_w, it_w, shelf_loss_w, ups_loss_w = self._heat(rack_it_w)
-        else:
-            heat_w, it_w, shelf_loss_w, ups_loss_w = self._dark(rack_it_w)
+        busy = supply.active and not supply.settled
+        if busy:
+            supply.prepare(duration_s)
+        heat_w, it_w, shelf_loss_w, indoor_loss_w = self._heat(rack_it_w)
         cooling = self.cooling.advance(duration_s, heat_w, dry_bulb_c, wet_bulb_c)
-        cooling_w = cooling.total_w
-        other_w = self.spec.other_w if supply.bus_live else 0.0
-        ups_input_w = it_w + shelf_loss_w + ups_loss_w
-        bus_w = cooling_w + other_w
-        source = supply.source
-        carried = NOTHING
-        if not supply.settled:
-            spare_w = self.spec.ups.rated_w - ups_input_w + ups_loss_w
-            carried = supply.advance(duration_s, ups_input_w, bus_w, spare_w)
-        elif supply.spec.generators or supply.store is not None or supply.spec.islanding:
-            supply.saw(duration_s, ups_input_w, bus_w)
-        site_w = ups_input_w + bus_w
-        store_w, battery_loss_w, short_w = self._run_sources(battery, source, carried, duration_s, site_w)
-        transformer_loss_w = behind_w = 0.0
-        if source == "utility":
-            behind_w = max(0.0, site_w - store_w + battery_loss_w - carried.generator_w)
-            transformer_loss_w = self.spec.transformer.loss_w(behind_w)
+        cooling_w, other_w = cooling.total_w, self._other_w
+        outdoor_loss_w = self.chain.carry_rest(cooling_w, other_w)
+        site_w = it_w + shelf_loss_w + indoor_loss_w + outdoor_loss_w + cooling_w + other_w
+        parallel_w = supply.parallel_w(duration_s, site_w) if busy else 0.0
+        store_w, battery_loss_w, short_w, utility_w, bus_loss_w = self._deliver(battery, duration_s, site_w, parallel_w)
+        carried = supply.advance(duration_s, parallel_w) if busy else _NOTHING
+        store_w, battery_loss_w = store_w + carried.store_w, battery_loss_w + carried.loss_w
+        outdoor_loss_w += bus_loss_w
         gpu_c = self.racks.heat_up(duration_s, gpu_max_w, self.cooling.supply_c)
         self.now_s = to_s
-        conversion_loss_w = shelf_loss_w + ups_loss_w + transformer_loss_w + battery_loss_w
+        conversion_loss_w = shelf_loss_w + indoor_loss_w + outdoor_loss_w + battery_loss_w
         step = PlantStep(
             to_s,
             duration_s,
@@ -222,62 +267,30 @@ class Plant:
             cooling.hall_fan_w + cooling.outdoor_fan_w,
             cooling.chiller_w,
             shelf_loss_w,
-            ups_loss_w,
-            transformer_loss_w,
+            self.chain.loss_of_w("ups"),
+            self.chain.loss_of_w("transformer"),
             battery_loss_w,
             conversion_loss_w,
             other_w,
             store_w,
             short_w,
             carried.generator_w,
-            behind_w + transformer_loss_w,
+            utility_w,
             self.battery.soc_frac if self.battery is not None else None,
             self.racks.clock_limit,
             self._cooling_state(gpu_c),
-            supply.store.soc_frac if supply.store is not None else None,
-            supply.running,
+            supply.soc_frac if supply.active else None,
+            supply.running if busy else 0,
         )
-        self._count(step, cooling, carried)
+        self._count(step, cooling, outdoor_loss_w)
+        self.energy.fuel_j += carried.fuel_w * duration_s
+        if supply.active:
+            supply.see()
+        self.chain.count(duration_s)
+        if busy:
+            supply.choose()
         self._power_cooling()
         return step
-
-    # --- what fails, and who carries ---------------------------------------------------------------------------------
-
-    @property
-    def rack_up(self) -> NDArray[np.bool_]:
-        """Racks that have power (racks,)."""
-        return self._all_up if self.supply.racks_live else self._none_up
-
-    def components(self) -> tuple[Component, ...]:
-        """What of the plant can fail."""
-        return (Component("incomer", self.spec.incomer), *self.supply.components())
-
-    def fail(self, key: str, units: int = 1) -> None:
-        """Units of a component fail, from now on. Raises SimulationError for an unknown one, or more units than are left."""
-        self._change(key, units, fails=True)
-
-    def repair(self, key: str, units: int = 1) -> None:
-        """Units of a component are back, from now on. Raises SimulationError for an unknown one, or more than are out."""
-        self._change(key, units, fails=False)
-
-    def run_generators(self, power_w: float) -> None:
-        """Generators that may serve the grid give `power_w` beside the utility; 0: they stop."""
-        self.supply.run_parallel(power_w)
-
-    def _change(self, key: str, units: int, fails: bool) -> None:
-        if key == f"incomer/{self.spec.incomer}":
-            if units != 1 or self.supply.utility_live != fails:
-                raise SimulationError(f"plant {self.spec.name}: {key} is {'dead' if fails else 'live'} already")
-            self.supply.set_utility(not fails)
-        elif fails:
-            self.supply.fail(key, units)
-        else:
-            self.supply.repair(key, units)
-        self._power_cooling()
-
-    def _power_cooling(self) -> None:
-        share = 1.0 if self.supply.bus_live else 0.0
-        self.cooling.set_powered(share, share)
 
     def _cooling_state(self, gpu_c: Floats) -> _CoolingState:
         cooling = self.cooling
@@ -286,33 +299,41 @@ class Plant:
             self.racks, cooling, cooling.supply_c, cooling.return_c, cooling.flow_frac, cooling.heat_w, gpu_c, circuits
         )
 
+    @property
+    def _other_w(self) -> float:
+        """The fixed loads, which are off where nothing feeds them."""
+        return self.spec.other_w if self.chain.cooling_live else 0.0
+
     def _heat(self, rack_it_w: Floats) -> tuple[Floats, float, float, float]:
-        """(heat into each loop (loops,), IT power, shelf loss, UPS loss). The UPS and the fixed loads warm the hall's air."""
-        heat_w, it_w, drawn_w = self.racks.heat(rack_it_w)
-        ups_loss_w = self.spec.ups.loss_w(drawn_w)
-        heat_w[-1] += ups_loss_w + (self.spec.other_w if self.supply.bus_live else 0.0)
-        return heat_w, it_w, drawn_w - it_w, ups_loss_w
+        """(heat into each loop (loops,), IT power, shelf loss, loss of the chain indoors). The last and the fixed loads warm the
+        hall's air."""
+        heat_w, rack_drawn_w, it_w, drawn_w = self.racks.heat(rack_it_w)
+        indoor_loss_w = self.chain.carry_racks(rack_drawn_w, drawn_w)
+        heat_w[-1] += indoor_loss_w + self._other_w
+        return heat_w, it_w, drawn_w - it_w, indoor_loss_w
 
-    def _dark(self, rack_it_w: Floats) -> tuple[Floats, float, float, float]:
-        """As `_heat` with no rack live: nothing draws, no converter is energised."""
-        if rack_it_w.any():
-            raise SimulationError(f"plant {self.spec.name}: racks without power draw {float(rack_it_w.sum()):,.0f} W")
-        return np.zeros(len(self.cooling.loops)), 0.0, 0.0, 0.0
+    def _deliver(
+        self, order: BatteryOrder, duration_s: float, site_w: float, parallel_w: float
+    ) -> tuple[float, float, float, float, float]:
+        """(power out of the store, inverter loss, what the order asked for in vain, power from the feed, loss of the first
+        element). Battery and generators beside the utility stand at the output of the only first element; where there are
+        several, on their incomers' side. What holds first elements is not counted here."""
+        chain, held = self.chain, bool(self.supply.held_roots)
+        if not chain.feed_live or held or not self.supply.battery_works:
+            order = BatteryOrder.hold()
+        if chain.bus is None:
+            load_w = chain.incomers_w() - parallel_w
+            store_w, loss_w, short_w = self._run_battery(order, duration_s, load_w, order.limit_w)
+            return store_w, loss_w, short_w, max(0.0, load_w - store_w + loss_w), 0.0
+        bus_w = site_w - chain.held_w() - parallel_w if chain.live[chain.bus] else 0.0
+        store_w, loss_w, short_w = self._run_battery(order, duration_s, bus_w, chain.bus_output_for_w(order.limit_w))
+        behind_w = max(0.0, bus_w - store_w + loss_w)
+        bus_loss_w = chain.carry_bus(behind_w)
+        return store_w, loss_w, short_w, 0.0 if held else behind_w + bus_loss_w, bus_loss_w
 
-    def _run_sources(
-        self, order: BatteryOrder, source: str, carried: SupplyStep, duration_s: float, site_w: float
-    ) -> tuple[float, float, float]:
-        """(power out of all stores, their loss, what the battery's order asked for in vain). Orders hold on the utility alone."""
-        if source == "utility":
-            store_w, loss_w, short_w = self._run_battery(order, duration_s, site_w - carried.generator_w + carried.charge_w)
-        elif source == "battery" and self.battery is not None:
-            (store_w, loss_w), short_w = self.battery.carry(site_w, duration_s), 0.0
-        else:
-            store_w = loss_w = short_w = 0.0
-        return store_w + carried.store_w, loss_w + carried.store_loss_w, short_w
-
-    def _run_battery(self, order: BatteryOrder, duration_s: float, site_w: float) -> tuple[float, float, float]:
-        """(power out of the store, inverter loss, what the order asked for in vain). Nothing is exported."""
+    def _run_battery(self, order: BatteryOrder, duration_s: float, load_w: float, limit_w: float) -> tuple[float, float, float]:
+        """(power out of the store, inverter loss, what the order asked for in vain) at a bus with this load, to be brought to
+        `limit_w` by a follower. Nothing is exported."""
         if self.battery is None:
             if order.mode != "hold":
                 raise SimulationError(f"plant {self.spec.name}: there is no battery to {order.mode}")
@@ -322,16 +343,16 @@ class Plant:
         if order.mode == "power":
             asked_w = order.power_w
         else:
-            spare_w = self.spec.transformer.output_for_input_w(order.limit_w) - site_w
+            spare_w = limit_w - load_w
             asked_w = -min(spare_w, order.recharge_w) if spare_w > 0 else -spare_w
         lowest_w, highest_w = self.battery.feasible_range(duration_s)
-        given_w = min(max(asked_w, lowest_w), highest_w, site_w)
+        given_w = min(max(asked_w, lowest_w), highest_w, load_w)
         store_w, loss_w = self.battery.set_power(given_w, duration_s)
         # a follower that finds the battery full is not short of anything: it may recharge, it need not
         short_w = 0.0 if order.mode == "follow" and asked_w <= 0 else asked_w - given_w
         return store_w, loss_w, short_w
 
-    def _count(self, step: PlantStep, cooling: CoolingStep, carried: SupplyStep) -> None:
+    def _count(self, step: PlantStep, cooling: CoolingStep, outdoor_loss_w: float) -> None:
         energy, duration_s = self.energy, step.duration_s
         energy.utility_j += step.utility_w * duration_s
         energy.it_j += step.it_w * duration_s
@@ -340,9 +361,8 @@ class Plant:
         energy.battery_j += step.battery_w * duration_s
         energy.other_j += step.other_w * duration_s
         energy.generator_j += step.generator_w * duration_s
-        energy.fuel_j += carried.fuel_w * duration_s
         energy.heat_in_j += (step.it_w + step.cooling_w + step.conversion_loss_w + step.other_w) * duration_s
-        # transformer and battery stand outdoors; so do the dry coolers' fans and the chillers
-        outdoors_w = step.transformer_loss_w + step.battery_loss_w + cooling.outdoor_fan_w + cooling.chiller_w
+        # a part of the chain and the battery stand outdoors; so do the dry coolers' fans and the chillers
+        outdoors_w = outdoor_loss_w + step.battery_loss_w + cooling.outdoor_fan_w + cooling.chiller_w
         energy.heat_rejected_j += (cooling.rejected_w + outdoors_w) * duration_s
         energy.heat_stored_j = self.cooling.stored_j() - self._stored_from_j

@@ -8,7 +8,8 @@ import numpy as np
 
 from twin.errors import SimulationError
 from twin.facility.cooling import Floats
-from twin.facility.spec import GpuHeatSpec, PlantSpec, RackSpec
+from twin.facility.shelves import Shelves
+from twin.facility.spec import GpuHeatSpec, PlantSpec
 
 #: how fast the firmware moves the clock towards what the die temperature allows; assumed, die time constants are near it.
 THROTTLE_RESPONSE_S = 2.0
@@ -31,11 +32,15 @@ class Racks:
             return np.repeat(np.array(value, dtype=np.float64), counts)
 
         self._name = spec.name
-        self._groups = groups
-        self._rated_w = each([group.shelf.rated_w for group in groups])
-        self._shelf_fixed_w = each([group.shelf.rated_w * group.shelf.loss_fixed_frac for group in groups])
-        self._shelf_linear = each([1 + group.shelf.loss_linear_frac for group in groups])
-        self._shelf_quadratic_per_w = each([group.shelf.loss_quadratic_frac / group.shelf.rated_w for group in groups])
+        elements = {element.name: i for i, element in enumerate(spec.chain.elements)}
+        #: The rectifiers between the chain and the racks.
+        self.shelves = Shelves(
+            [group.name for group in groups],
+            counts,
+            [group.shelf for group in groups],
+            [group.psus for group in groups],
+            [[elements[feed] for feed in feeds] for feeds in spec.chain.rack_feeds],
+        )
         self._liquid_frac = each([group.liquid_heat_frac for group in groups])
         self._loop = np.repeat([loops[g.loop] if g.loop is not None else len(loops) for g in groups], counts)
         gpus = [group.gpu or _NO_GPU for group in groups]
@@ -49,21 +54,24 @@ class Racks:
         self.clock_limit: Floats = np.ones(self.count)
         self._throttling = False
 
-    def heat(self, it_w: Floats) -> tuple[Floats, float, float]:
-        """(heat into each loop, sum of DC power, sum of what the shelves draw) for the racks' DC power (racks,), in W.
+    def heat(self, it_w: Floats) -> tuple[Floats, Floats, float, float]:
+        """(heat into each loop, what each rack's shelves draw (racks,), sum of DC power, sum of what the shelves draw) for the racks'
+        DC power (racks,), in W.
 
-        Raises SimulationError for a wrong shape, a power below zero or not finite, or one above its shelves' rating.
+        Raises SimulationError for a wrong shape, a power below zero or not finite, one above its shelves' rating, and one where
+        no rectifier has power.
         """
         if it_w.shape != (self.count,):
             raise SimulationError(f"plant {self._name}: {self.count} rack powers are due, not an array of shape {it_w.shape}")
-        if not ((it_w >= 0) & (it_w <= self._rated_w)).all():
-            self._refuse(it_w)
-        drawn_w = (it_w * self._shelf_quadratic_per_w + self._shelf_linear) * it_w + self._shelf_fixed_w
+        shelves = self.shelves
+        if not ((it_w >= 0) & (it_w <= shelves.rated_w)).all() and (wrong := shelves.beyond(it_w)):
+            raise SimulationError(f"plant {self._name}: {wrong}")
+        drawn_w = (it_w * shelves.quadratic_per_w + shelves.linear) * it_w + shelves.fixed_w
         liquid_w = drawn_w * self._liquid_frac
         heat_w: Floats = np.asarray(np.bincount(self._loop, liquid_w, self._loop_count), dtype=np.float64)
         total_w = float(np.add.reduce(drawn_w))
         heat_w[-1] = total_w - float(np.add.reduce(heat_w))  # the air takes what no liquid does
-        return heat_w, float(np.add.reduce(it_w)), total_w
+        return heat_w, drawn_w, float(np.add.reduce(it_w)), total_w
 
     def heat_up(self, duration_s: float, gpu_max_w: Floats, supply_c: Floats) -> Floats:
         """Die temperature of each rack's hottest GPU (racks,), and the clock limits that follow from it.
@@ -97,17 +105,3 @@ class Racks:
             hottest[loop] = temperature
             throttled[loop] = float(slow[loop]) / racks
         return hottest, throttled
-
-    def _refuse(self, it_w: Floats) -> None:
-        rack = int(np.flatnonzero(~((it_w >= 0) & (it_w <= self._rated_w)))[0])
-        raise SimulationError(
-            f"plant {self._name}: rack {rack} ({self._group_of(rack).name}) draws {it_w[rack]:,.0f} W of DC power, outside 0 to "
-            f"the {self._rated_w[rack]:,.0f} W of its power shelves"
-        )
-
-    def _group_of(self, rack: int) -> RackSpec:
-        for group in self._groups:
-            if rack < group.count:
-                return group
-            rack -= group.count
-        raise AssertionError("more racks than groups have")

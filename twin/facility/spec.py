@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 
 from twin.errors import InputError, did_you_mean
 from twin.facility.battery import BatterySpec
+from twin.facility.chain_spec import ChainSpec
 from twin.facility.electrical import ElectricalElement
 from twin.facility.supply import SupplySpec
+
+_NO_SUPPLY = SupplySpec()
 
 
 def _check(owner: str, item: object, positive: tuple[str, ...], fraction: tuple[str, ...]) -> None:
@@ -44,7 +47,7 @@ class GpuHeatSpec:
 
 @dataclass(frozen=True, slots=True)
 class RackSpec:
-    """`count` identical racks in a row, with the power shelf of one of them.
+    """`count` identical racks in a row, with the power shelves of one of them: `psus` rectifiers in all.
 
     `liquid_heat_frac` of what a rack draws (shelf loss included, as datasheets split it) goes into `loop`, the rest into the
     hall's air. A rack without liquid cooling has `loop` None; its GPUs breathe hall air. `gpu` is None in racks without any.
@@ -56,9 +59,10 @@ class RackSpec:
     loop: str | None
     liquid_heat_frac: float
     gpu: GpuHeatSpec | None
+    psus: int = 1
 
     def __post_init__(self) -> None:
-        _check(f"racks {self.name}", self, ("count",), ("liquid_heat_frac",))
+        _check(f"racks {self.name}", self, ("count", "psus"), ("liquid_heat_frac",))
         if (self.loop is None) != (self.liquid_heat_frac == 0):
             raise InputError(f"racks {self.name}: a share of {self.liquid_heat_frac:g} in liquid does not fit loop {self.loop!r}")
 
@@ -170,13 +174,11 @@ class PlantSpec:
     loops: tuple[LoopSpec, ...]
     air: LoopSpec
     circuits: tuple[CircuitSpec, ...]
-    ups: ElectricalElement
-    transformer: ElectricalElement
+    chain: ChainSpec
     battery: BatterySpec | None
     other_w: float
     coupling_step_s: float = 10.0
-    supply: SupplySpec = field(default_factory=SupplySpec)
-    incomer: str = "utility"
+    supply: SupplySpec = _NO_SUPPLY
 
     def __post_init__(self) -> None:
         _check(f"plant {self.name}", self, ("coupling_step_s",), ())
@@ -195,6 +197,13 @@ class PlantSpec:
             if rack.loop is not None and rack.loop not in loop_names[:-1]:
                 near = did_you_mean(rack.loop, loop_names[:-1])
                 raise InputError(f"plant {self.name}: racks {rack.name} are on no known loop: {rack.loop!r}{near}")
+        if len(self.chain.rack_feeds) != len(self.racks):
+            raise InputError(
+                f"plant {self.name}: feeds of {len(self.chain.rack_feeds)} groups for {len(self.racks)} groups of racks"
+            )
+        for rack, feeds in zip(self.racks, self.chain.rack_feeds, strict=True):
+            if rack.psus < len(feeds):
+                raise InputError(f"plant {self.name}: racks {rack.name} have {rack.psus} rectifiers for {len(feeds)} feeds")
         for loop in (*self.loops, self.air):
             if loop.circuit not in circuit_names:
                 near = did_you_mean(loop.circuit, circuit_names)

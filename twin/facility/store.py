@@ -52,6 +52,11 @@ class Store:
         return self.stored_j / self.spec.capacity_j
 
     @property
+    def full(self) -> bool:
+        """Whether it takes nothing more."""
+        return self.stored_j >= self.spec.capacity_j * (1 - 1e-12)
+
+    @property
     def open(self) -> bool:
         """Down to its reserve: it carries nothing."""
         return self.stored_j <= self.spec.reserve_frac * self.spec.capacity_j * (1 + 1e-12)

@@ -1,8 +1,8 @@
-"""Who carries a site: the utility, its generators, its battery, the UPS's own store, or nobody.
+"""What stands behind the electrical chain: generators, the site battery as an island, the stores of the UPS.
 
-The site bus, which feeds the UPS, cooling and fixed loads, hangs on one source at a time. While it is dead the UPS carries the
-racks from its store and cooling stands still. A source is chosen at the end of each step and at each verb, from the loads of the
-step before: choices hold from the next step on.
+An element that the utility does not feed may be held by a source of its own: a UPS by its store at once, the first elements below
+dead incomers by generators once these can take their load, or by a site battery that may form an island. While a first element is
+dead, cooling stands still. Who holds what is chosen at the end of each step and at each verb, from the loads of the step before.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from typing import Literal
 
 from twin.errors import InputError, SimulationError
 from twin.facility.battery import Battery
+from twin.facility.chain import Chain, ChainEvent, Sources
 from twin.facility.component import Component
 from twin.facility.generator import Generators, GeneratorSpec
 from twin.facility.store import Store, StoreSpec
 
-Source = Literal["utility", "generator", "battery", "none"]
+Source = Literal["generator", "battery", "none"]
 
 #: For how long a source must be able to carry the load to be chosen; steps are not longer than that by default.
 _LOOK_AHEAD_S = 1.0
@@ -26,16 +27,19 @@ _LOOK_AHEAD_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class SupplySpec:
-    """`islanding`: the site battery can carry the site bus by itself."""
+    """`stores` are named after the elements that they hold; `islanding`: the site battery can carry the site by itself."""
 
-    ups_store: StoreSpec | None = None
+    stores: tuple[StoreSpec, ...] = ()
     generators: tuple[GeneratorSpec, ...] = ()
     islanding: bool = False
 
     def __post_init__(self) -> None:
-        names = [bank.name for bank in self.generators]
-        if len(set(names)) != len(names):
-            raise InputError(f"generators: names must differ: {', '.join(names)}")
+        for owner, names in (
+            ("generators", [bank.name for bank in self.generators]),
+            ("stores", [store.name for store in self.stores]),
+        ):
+            if len(set(names)) != len(names):
+                raise InputError(f"{owner}: names must differ: {', '.join(names)}")
 
     @property
     def return_hold_s(self) -> float:
@@ -45,49 +49,59 @@ class SupplySpec:
 
 @dataclass(frozen=True, slots=True)
 class SupplyStep:
-    """Mean powers of a step, in W: what the generators gave and burnt, what left the UPS store (below zero: what entered it),
-    and the store's loss. `charge_w` is what the recharge took at the UPS's DC link."""
+    """Mean powers of a step, in W: what generators gave and burnt, what left the stores of UPS and islanded battery (below zero:
+    what entered them) and was lost there."""
 
     generator_w: float = 0.0
     fuel_w: float = 0.0
     store_w: float = 0.0
-    store_loss_w: float = 0.0
-    charge_w: float = 0.0
-
-
-NOTHING = SupplyStep()
+    loss_w: float = 0.0
 
 
 class Supply:
-    """Sources of one site. `draws` gives each bank of generators its uniform numbers by name."""
+    """The sources of one site beside the utility. `draws` gives each bank of generators its uniform numbers by name."""
 
-    def __init__(self, spec: SupplySpec, battery: Battery | None, draws: Mapping[str, Iterator[float]]):
+    def __init__(self, spec: SupplySpec, chain: Chain, battery: Battery | None, draws: Mapping[str, Iterator[float]]):
         self.spec = spec
-        self.battery = battery
-        self.store = Store(spec.ups_store) if spec.ups_store is not None else None
+        self._chain = chain
+        self._battery = battery
+        elements = chain.spec.elements
+        self._index = {element.name: i for i, element in enumerate(elements)}
+        self._above = {element.name: element.fed_from for element in elements}
+        self._roots = {e.name: e.fed_from for e in elements if e.fed_from in chain.spec.incomers}
+        for store in spec.stores:
+            if store.name not in self._index:
+                raise InputError(f"store {store.name}: the chain has no such element")
+        self.stores = {store.name: Store(store) for store in spec.stores}
         self.banks = [Generators(bank, draws[bank.name]) for bank in spec.generators]
-        self.utility_live = True
-        self.source: Source = "utility"
-        #: Whether racks have power, and whether cooling and fixed loads have.
-        self.racks_live = True
-        self.bus_live = True
-        self.battery_failed = False
-        #: What happened, in words: (kind of event, subject, detail); whoever records events takes them.
-        self.said: list[tuple[str, str, str]] = []
-        self._back_s = math.inf
+        #: Whether there is anything to ask at all.
+        self.active = bool(self.stores or self.banks or spec.islanding)
+        #: Who holds first elements, and which.
+        self.source: Source = "none"
+        self.held_roots: tuple[str, ...] = ()
+        self._lost: dict[str, None] = {}
+        self._back_s: dict[str, float] = {}
+        self._load_w = dict.fromkeys(self._roots, 0.0)
+        self._charge_w: dict[str, float] = {}
+        self._battery_failed = False
         self._tripped = False
-        self._ups_input_w = 0.0
-        self._bus_w = 0.0
         self._parallel_w = 0.0
+        self._events: list[ChainEvent] = []
+        if self.active:
+            self.choose()
 
     # --- verbs -------------------------------------------------------------------------------------------------------
 
     def components(self) -> tuple[Component, ...]:
         """What can fail: units of generators, the battery."""
         own = [Component("generator", bank.spec.name, bank.spec.count) for bank in self.banks]
-        if self.battery is not None:
+        if self._battery is not None:
             own.append(Component("battery", "battery"))
         return tuple(own)
+
+    def owns(self, key: str) -> bool:
+        """Whether a component is one of these."""
+        return key.partition("/")[0] in ("generator", "battery")
 
     def fail(self, key: str, units: int = 1) -> None:
         """Units of a component fail. Raises SimulationError for an unknown one, or more units than are left."""
@@ -101,19 +115,31 @@ class Supply:
         kind, _, name = key.partition("/")
         bank = next((bank for bank in self.banks if kind == "generator" and bank.spec.name == name), None)
         if bank is not None:
-            bank.fail(units) if fails else bank.repair(units)
-        elif key == "battery/battery" and self.battery is not None and units == 1 and fails != self.battery_failed:
-            self.battery_failed = fails
+            if fails:
+                bank.fail(units)
+            else:
+                bank.repair(units)
+        elif key == "battery/battery" and self._battery is not None and units == 1 and fails != self._battery_failed:
+            self._battery_failed = fails
         else:
             raise SimulationError(f"supply: {units} units of {key!r} cannot {'fail' if fails else 'be repaired'}")
         self.choose()
 
-    def set_utility(self, live: bool) -> None:
-        """The utility is lost or back."""
-        if live != self.utility_live:
-            self.utility_live = live
-            self._back_s = 0.0 if live else math.inf
-            self._tripped = False
+    @property
+    def battery_works(self) -> bool:
+        """Whether the site battery has not failed."""
+        return not self._battery_failed
+
+    def incomer(self, name: str, live: bool) -> None:
+        """An incomer is lost or back."""
+        if live:
+            del self._lost[name]
+            if any(self._roots[root] == name for root in self.held_roots):
+                self._back_s[name] = 0.0
+        else:
+            self._lost[name] = None
+            self._back_s.pop(name, None)
+        self._tripped = False
         self.choose()
 
     def run_parallel(self, power_w: float) -> None:
@@ -128,13 +154,21 @@ class Supply:
     @property
     def settled(self) -> bool:
         """On the utility with nothing going on: a step needs nothing of the supply."""
-        full = self.store is None or self.store.stored_j >= self.store.spec.capacity_j
-        return self.source == "utility" and full and all(bank.idle for bank in self.banks)
+        return (
+            not (self._lost or self._back_s or self._chain.holding)
+            and all(store.full for store in self.stores.values())
+            and all(bank.idle for bank in self.banks)
+        )
 
     @property
     def running(self) -> int:
         """Generators that run."""
         return sum(bank.running for bank in self.banks)
+
+    @property
+    def soc_frac(self) -> float | None:
+        """The lowest content of a UPS store over its capacity; None where there is none."""
+        return min((store.soc_frac for store in self.stores.values()), default=None)
 
     def feasible_range(self, duration_s: float) -> tuple[float, float]:
         """(least, highest) power of the generators that run, for all of `duration_s`."""
@@ -144,63 +178,65 @@ class Supply:
     def next_change_s(self) -> float:
         """Time until something changes by itself; infinite while nothing is under way."""
         waits = [bank.next_change_s() for bank in self.banks]
-        if self.source in ("generator", "battery") and self.utility_live:
-            waits.append(self.spec.return_hold_s - self._back_s)
+        waits += [self.spec.return_hold_s - back_s for back_s in self._back_s.values()]
         return min((wait for wait in waits if wait > 1e-6), default=math.inf)
 
-    def advance(self, duration_s: float, ups_input_w: float, bus_w: float, ups_spare_w: float) -> SupplyStep:
-        """Carry the UPS's input (loss included) and the rest of the bus for `duration_s`, then choose the next source.
+    def take_events(self) -> list[ChainEvent]:
+        """What happened since this was last asked."""
+        events, self._events = self._events, []
+        return events
 
-        `ups_spare_w`: what the UPS's rating leaves for a recharge. The battery, where it carries, is run by the plant.
-        """
-        store, source = self.store, self.source
-        generator_w = store_w = loss_w = charge_w = 0.0
-        overload = False
-        if source == "none":
-            if store is not None and ups_input_w > 0:
-                loss_w = store.carry(ups_input_w, duration_s)
-                store_w = ups_input_w + loss_w
-        else:
-            room_w = math.inf
-            if source == "generator":
-                room_w = self.feasible_range(duration_s)[1] - bus_w
-                short_w = max(0.0, ups_input_w - room_w)
-                if short_w > 0 and store is not None and not store.open and short_w <= ups_input_w:
-                    # walk-in: the UPS takes what the generators can give, its store the rest
-                    loss_w = store.carry(short_w, duration_s)
-                    store_w = short_w + loss_w
-                    generator_w = bus_w + ups_input_w - short_w
-                else:
-                    overload = short_w > 0
-                    generator_w = bus_w + ups_input_w
-                room_w -= ups_input_w
-            elif source == "utility":
-                least_w, highest_w = self.feasible_range(duration_s)
-                if self._parallel_w > 0:
-                    generator_w = min(max(self._parallel_w, least_w), highest_w, bus_w + ups_input_w)
-            if store is not None and source != "battery" and store_w == 0:
-                charge_w = max(0.0, min(-store.feasible_range(duration_s)[0], ups_spare_w, room_w))
-                if charge_w > 0:
-                    loss_w = store.charge(charge_w, duration_s)
-                    store_w = loss_w - charge_w
-                    generator_w += charge_w if source == "generator" else 0.0
+    def prepare(self, duration_s: float) -> None:
+        """Say what the recharge of stores takes in the step to come. It waits until nothing but the utility carries the site."""
+        charge_w: dict[str, float] = {}
+        if not (self._lost or self._back_s):
+            for name, store in self.stores.items():
+                if not store.full and self._chain.live[self._index[name]]:
+                    charge_w[name] = -store.feasible_range(duration_s)[0]
+        if charge_w or self._charge_w:
+            self._charge_w = charge_w
+            self._tell()
+
+    def parallel_w(self, duration_s: float, load_w: float) -> float:
+        """What the generators give beside the utility in the step to come, to a load of `load_w`. Nothing is exported."""
+        if self._parallel_w <= 0 or self.held_roots:
+            return 0.0
+        least_w, highest_w = self.feasible_range(duration_s)
+        return min(max(self._parallel_w, least_w), highest_w, load_w)
+
+    def advance(self, duration_s: float, parallel_w: float) -> SupplyStep:
+        """Take the step that the chain has just reckoned, with what generators gave beside the utility."""
+        delivered_w = self._chain.delivered_w
+        root_w = math.fsum(delivered_w[root] for root in self.held_roots)
+        generator_w, store_w, loss_w = parallel_w, 0.0, 0.0
+        if self.source == "battery" and self._battery is not None:
+            store_w, loss_w = self._battery.carry(root_w, duration_s)
+        elif self.source == "generator":
+            generator_w = root_w
+        for name, store in self.stores.items():
+            if name in delivered_w:
+                lost_w = store.carry(delivered_w[name], duration_s)
+                store_w += delivered_w[name] + lost_w
+                loss_w += lost_w
+            elif charge_w := self._charge_w.get(name, 0.0):
+                lost_w = store.charge(charge_w, duration_s)
+                store_w -= charge_w - lost_w
+                loss_w += lost_w
+        overload = generator_w > self.feasible_range(duration_s)[1] * (1 + 1e-9)
         fuel_w = self._burn(duration_s, generator_w, overload)
-        if self.utility_live:
-            self._back_s += duration_s
         if overload:
             self._tripped = True
-            self.said.append(("generators_trip", "generators", f"{generator_w / 1e3:.1f} kW is more than they can carry"))
-        if self.racks_live:
-            self._ups_input_w = ups_input_w
-        if self.bus_live:
-            self._bus_w = bus_w
-        self.choose()
-        return SupplyStep(generator_w, fuel_w, store_w, loss_w, charge_w)
+            self._say("generator", "generators", f"{generator_w / 1e3:,.1f} kW is more than they can carry: they trip")
+        for incomer in self._back_s:
+            self._back_s[incomer] += duration_s
+        return SupplyStep(generator_w, fuel_w, store_w, loss_w)
 
-    def saw(self, duration_s: float, ups_input_w: float, bus_w: float) -> None:
-        """What a step drew in which nothing was going on."""
-        self._ups_input_w, self._bus_w = ups_input_w, bus_w
-        self._back_s += duration_s
+    def see(self) -> None:
+        """Remember what each first element that lives drew in the step just reckoned."""
+        chain = self._chain
+        for root in self._roots:
+            if chain.live[self._index[root]]:
+                self._load_w[root] = float(chain.input_w[self._index[root]])
 
     def _burn(self, duration_s: float, generator_w: float, overload: bool) -> float:
         """Let the banks give `generator_w` in proportion to what each can; the fuel power."""
@@ -210,61 +246,85 @@ class Supply:
         for bank, most_w in zip(self.banks, highest_w, strict=True):
             step = bank.advance(duration_s, generator_w * most_w / whole_w if whole_w > 0 else 0.0, overload)
             fuel_w += step.fuel_w
-            self.said += [("generator", bank.spec.name, said) for said in step.said]
+            for said in step.said:
+                self._say("generator", bank.spec.name, said)
         return fuel_w
 
     # --- the choice --------------------------------------------------------------------------------------------------
 
     def choose(self) -> None:
-        """Start and stop generators, choose the source, and say what changed."""
-        before, racks_before = self.source, self.racks_live
-        self._order_generators()
-        self.source = self._source()
-        self.bus_live = self.source != "none"
-        self.racks_live = self.bus_live or (self.store is not None and not self.store.open)
-        if self.source != before:
-            carried = {"utility": "the utility", "generator": "generators", "battery": "the site battery", "none": "nobody"}
-            detail = f"carried by {carried[self.source]}, before by {carried[before]}"
-            if self.source == "none" and self.racks_live and self.store is not None and self._ups_input_w > 0:
-                lasts_s = self.store.stored_j * (1 - self.store.spec.reserve_frac) / self._ups_input_w
-                detail += f"; the UPS carries the racks for about {lasts_s:.0f} s"
-            self.said.append(("supply", "site_bus", detail))
-            if self.source == "utility":
-                self._order_generators()
-        if self.racks_live != racks_before:
-            kind = "racks_live" if self.racks_live else "racks_dark"
-            self.said.append((kind, "ups", "fed again" if self.racks_live else "no source and no store is left"))
+        """Start and stop generators, and say who holds what from the next step on."""
+        before, held_before = self.source, self.held_roots
+        hold_s = self.spec.return_hold_s
+        for incomer in [name for name, back_s in self._back_s.items() if back_s >= hold_s - 1e-9]:
+            del self._back_s[incomer]
+        self._hold()
+        # The utility is back and whoever stood in for it cannot go on: no waiting.
+        for incomer in [n for n in self._back_s if any(self._roots[r] == n and r not in self.held_roots for r in self._roots)]:
+            del self._back_s[incomer]
+            self._hold()
+        self._tell()
+        if (self.source, self.held_roots) != (before, held_before) and self._lost_or_held(held_before):
+            by = {"generator": "generators carry", "battery": "the site battery carries", "none": "nobody carries"}[self.source]
+            named = ", ".join(self.held_roots) or "what the utility does not feed"
+            self._say("supply", "site", f"{by} {named}" if self._unfed() else "the utility carries the site")
 
-    def _order_generators(self) -> None:
+    def _lost_or_held(self, held_before: tuple[str, ...]) -> bool:
+        return bool(self._lost or self._back_s or held_before)
+
+    def _unfed(self) -> list[str]:
+        """First elements without the utility."""
+        return [root for root, incomer in self._roots.items() if incomer in self._lost or incomer in self._back_s]
+
+    def _hold(self) -> None:
+        """Choose who holds the first elements that the utility does not feed."""
+        unfed = self._unfed()
+        wanted = bool(unfed) and not self._covered(unfed)
         for bank in self.banks:
-            for_grid = bank.spec.for_grid and self._parallel_w > 0
-            if (not self.utility_live and not self._tripped) or (for_grid and self.source == "utility"):
+            if (wanted and not self._tripped) or (bank.spec.for_grid and self._parallel_w > 0 and not unfed):
                 bank.start()
-            elif not bank.idle and (self._tripped or self.source == "utility"):
+            elif not bank.idle:
                 bank.stop()
+        self.source, self.held_roots = "none", ()
+        if wanted and not self._tripped:
+            room_w = self.feasible_range(_LOOK_AHEAD_S)[1]
+            taken = []
+            for root in unfed:
+                if 0 < room_w >= self._load_w[root]:
+                    room_w -= self._load_w[root]
+                    taken.append(root)
+            if taken:
+                self.source, self.held_roots = "generator", tuple(taken)
+        if wanted and self.source == "none" and self._island(unfed):
+            self.source, self.held_roots = "battery", tuple(unfed)
 
-    def _source(self) -> Source:
-        if self.utility_live:
-            if self.source in ("utility", "none") or self._back_s >= self.spec.return_hold_s - 1e-9:
-                return "utility"
-            return self.source if self._can(self.source) else "utility"
-        if self._can("generator"):
-            return "generator"
-        return "battery" if self._can("battery") else "none"
-
-    def _can(self, source: Source) -> bool:
-        """Whether generators or the battery can carry what the bus drew when it last was live.
-
-        Generators need not carry the UPS at once: its store fills the gap while they ramp.
-        """
-        if source == "generator":
-            if self._tripped:
-                return False
-            bridged = self.store is not None and not self.store.open
-            need_w = self._bus_w + (0.0 if bridged else self._ups_input_w)
-            highest_w = self.feasible_range(_LOOK_AHEAD_S)[1]
-            return highest_w > 0 and highest_w >= need_w
-        battery = self.battery
-        if battery is None or not self.spec.islanding or self.battery_failed:
+    def _island(self, roots: list[str]) -> bool:
+        """Whether the battery can carry these first elements by itself."""
+        battery = self._battery
+        if battery is None or not self.spec.islanding or self._battery_failed or battery.at_reserve:
             return False
-        return not battery.at_reserve and battery.spec.discharge_max_w >= self._bus_w + self._ups_input_w
+        return battery.spec.discharge_max_w >= math.fsum(self._load_w[root] for root in roots)
+
+    def _covered(self, unfed: list[str]) -> bool:
+        """Whether all racks and cooling have another way to the utility."""
+        spec = self._chain.spec
+        return all(any(self._fed(name, unfed) for name in feeds) for feeds in (*spec.rack_feeds, spec.cooling_from))
+
+    def _fed(self, name: str, unfed: list[str]) -> bool:
+        while name in self._above:
+            if name in unfed or self._chain.state(self._index[name]) in ("failed", "tripped"):
+                return False
+            name = self._above[name]
+        return True
+
+    def _tell(self) -> None:
+        """Tell the chain. UPS stores and an island stand by, so that a loss is bridged in the moment that it comes."""
+        stand_by = [name for name, store in self.stores.items() if not store.open]
+        roots = list(self.held_roots)
+        if not self._unfed() and self._island(list(self._roots)):
+            roots = list(self._roots)
+        incomers = [name for name in self._chain.spec.incomers if name not in self._back_s]
+        self._chain.supply(Sources(frozenset(incomers), frozenset([*stand_by, *roots]), dict(self._charge_w)))
+
+    def _say(self, kind: str, subject: str, detail: str) -> None:
+        self._events.append(ChainEvent(kind, subject, detail))

@@ -229,6 +229,18 @@ _JOBS = (
     _count("tokens", "token", "output tokens made and saved; 0 for training"),
 )
 
+_ELEMENTS = (
+    _TIME,
+    _SITE,
+    _name("element", "element of the electrical chain"),
+    _name("kind", "transformer, switchboard, ups, busway or rectifier"),
+    _number("output_w", "W", "what it delivers, mean over the step"),
+    _number("loss_w", "W", "what it loses, mean over the step; a part of conversion_loss_w"),
+    _number("loading_frac", "", "output_w over its rating, all its units counted"),
+    _number("headroom_w", "W", "what its working units could deliver beyond output_w; below zero above their rating"),
+    _name("state", "at the end of the step: live, failed, tripped (open) or dead (nothing above it)"),
+)
+
 #: table name -> its columns, in the order of a row.
 TABLES: dict[str, tuple[Column, ...]] = {
     "requests": _REQUESTS,
@@ -241,4 +253,5 @@ TABLES: dict[str, tuple[Column, ...]] = {
     "tool_runs": _TOOL_RUNS,
     "events": _EVENTS,
     "jobs": _JOBS,
+    "elements": _ELEMENTS,
 }

@@ -30,7 +30,7 @@ def topology_consistency(topology: Topology, catalog: Catalog) -> Iterator[Findi
             if said := lacking(part, role):
                 yield ("sites", s, *path), said
         yield from _racks(site, ("sites", s), catalog)
-        yield from _tanks(site, ("sites", s), catalog)
+        yield from _stores(site, ("sites", s), catalog)
 
 
 def _named_parts(site: Site, catalog: Catalog) -> Iterator[tuple[Path, str, Part]]:
@@ -42,18 +42,29 @@ def _named_parts(site: Site, catalog: Catalog) -> Iterator[tuple[Path, str, Part
         yield ("cooling", "loops", index, "cdu"), "cdu", catalog.part("cooling", loop.cdu)
     for role in ("dry_cooler", "chiller", "air_handler"):
         yield ("cooling", role), role, catalog.part("cooling", getattr(cooling, role))
-    for role in ("power_shelf", "ups", "transformer"):
-        yield ("electrical", role), role, catalog.part("electrical", getattr(electrical, role))
+    yield ("electrical", "power_shelf"), "power_shelf", catalog.part("electrical", electrical.power_shelf)
+    for role, name in (("ups", electrical.ups), ("transformer", electrical.transformer)):
+        if name is not None:
+            yield ("electrical", role), role, catalog.part("electrical", name)
+    for place, element in enumerate(electrical.chain):
+        yield ("electrical", "chain", place, "part"), "element", catalog.part("electrical", element.part)
     if site.battery is not None:
         yield ("battery", "part"), "battery", catalog.part("battery", site.battery.part)
     if electrical.ups_store is not None:
         yield ("electrical", "ups_store", "part"), "battery", catalog.part("battery", electrical.ups_store.part)
+    for place, element in enumerate(electrical.chain):
+        if element.store is not None:
+            yield ("electrical", "chain", place, "store", "part"), "battery", catalog.part("battery", element.store.part)
     for index, bank in enumerate(site.generators):
         yield ("generators", index, "part"), "generator", catalog.part("generator", bank.part)
 
 
-def _tanks(site: Site, at: Path, catalog: Catalog) -> Iterator[Finding]:
-    """Tanks of what is piped in, and liquid fuels without one."""
+def _stores(site: Site, at: Path, catalog: Catalog) -> Iterator[Finding]:
+    """Batteries of what is no UPS; tanks of what is piped in, and liquid fuels without one."""
+    for place, element in enumerate(site.electrical.chain):
+        part = catalog.part("electrical", element.part)
+        if element.store is not None and part.has("element") and part.text("element") != "ups":
+            yield (*at, "electrical", "chain", place, "store"), f"{element.name} is a {part.text('element')}; a UPS has batteries"
     for index, bank in enumerate(site.generators):
         liquid = catalog.part("generator", bank.part).has("fuel_j_per_l")
         if liquid and bank.tank is None:

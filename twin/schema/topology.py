@@ -11,9 +11,9 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from twin.schema.base import CatalogName, Count, FieldError, Flag, Model, Name
+from twin.schema.electrical import Electrical
 from twin.schema.quantities import (
     CoolantTemperature,
-    FractionBelowOne,
     NonNegativePower,
     NonNegativeTime,
     Number,
@@ -33,9 +33,6 @@ CduName = Annotated[str, CatalogName("cooling", "CDU", "rated_heat_w")]
 DryCoolerName = Annotated[str, CatalogName("cooling", "dry cooler", "wetting_frac")]
 ChillerName = Annotated[str, CatalogName("cooling", "chiller", "carnot_frac")]
 AirHandlerName = Annotated[str, CatalogName("cooling", "air handler", "water_range_k")]
-ShelfName = Annotated[str, CatalogName("electrical", "power shelf", "psu_rated_w")]
-UpsName = Annotated[str, CatalogName("electrical", "UPS")]
-TransformerName = Annotated[str, CatalogName("electrical", "transformer")]
 BatteryName = Annotated[str, CatalogName("battery")]
 GeneratorName = Annotated[str, CatalogName("generator")]
 
@@ -60,6 +57,9 @@ class RackGroup(Model):
     """How many racks."""
     loop: Name | None = None
     """The cooling loop that takes their liquid heat; air-cooled racks have none."""
+    feeds: tuple[Name, ...] = ()
+    """The elements of `electrical.chain` that they hang on, their rectifiers spread evenly over these; not needed where the chain
+    has one element that feeds no other."""
 
 
 class CpuRackGroup(Model):
@@ -73,6 +73,9 @@ class CpuRackGroup(Model):
     """How many racks."""
     loop: Name | None = None
     """The cooling loop that takes their liquid heat; air-cooled racks have none."""
+    feeds: tuple[Name, ...] = ()
+    """The elements of `electrical.chain` that they hang on, their rectifiers spread evenly over these; not needed where the chain
+    has one element that feeds no other."""
 
 
 class Fabric(Model):
@@ -116,36 +119,6 @@ class Cooling(Model):
     """Air handler of the catalogue for the share of heat that the liquid does not take."""
 
 
-class UpsStore(Model):
-    """The batteries of a UPS: they carry its output when its input is dead, and are charged again afterwards."""
-
-    part: BatteryName
-    """Battery of the catalogue, on the DC link of the UPS (efficiencies)."""
-    time: PositiveTime
-    """How long a full store carries the UPS's rating."""
-    recharge: PositiveFraction = 0.1
-    """Largest power of the recharge over the UPS's rating; a load at its input."""
-    reserve: FractionBelowOne = 0.05
-    """Content at which the store opens."""
-
-
-class Electrical(Model):
-    """The conversion chain between the feed and the racks' DC bus."""
-
-    power_shelf: ShelfName
-    """Rack power shelf (rectifier) of the catalogue, sized by each rack's rating."""
-    ups: UpsName
-    """Uninterruptible power supply of the catalogue."""
-    ups_rating: PositivePower
-    """Total UPS rating of the site."""
-    ups_store: UpsStore | None = None
-    """Batteries of the UPS; without any the racks are dark as soon as the site bus is."""
-    transformer: TransformerName
-    """Transformer of the catalogue."""
-    transformer_rating: PositivePower
-    """Total transformer rating of the site."""
-
-
 class Battery(Model):
     """A site battery behind the meter."""
 
@@ -170,7 +143,8 @@ class Battery(Model):
 
 
 class Generators(Model):
-    """Identical generators in parallel on the site bus. They start by themselves when the utility is lost."""
+    """Identical generators that can stand in for the utility. They start by themselves when an incomer is lost whose load no
+    other one takes over."""
 
     name: Name
     """Name of the bank."""

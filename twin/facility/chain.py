@@ -1,0 +1,588 @@
+"""The electrical chain of a site at work: a tree of elements below each incomer, reckoned bottom-up in every step.
+
+One step of the plant: `carry_racks` (what the racks draw, to the elements that no cooling hangs above), `carry_rest` (cooling and
+fixed loads, once known), `carry_bus` where the chain has one first element (the site battery stands at its output), `count` (energy,
+breakers: a trip holds from the end of the step on). Every element delivers the sum of what hangs on it and draws its loss on top.
+
+What stands behind the chain is another's business. Before a step and after every change that one is asked through `Sources`:
+which incomers are energised (by the utility or by a generator behind them), which elements are held by a source of their own at
+their input (a UPS by its store, a switchboard by a generator), and what a store draws beside its element's load while it charges.
+`unfed` names the elements without power from above, which is when a store must hold; `delivered_w` says after a step what each
+incomer and each holding source delivered in it. An incomer that failed is dead whatever `Sources` says.
+
+Heat: elements at or above a transformer, or at or above one that cooling hangs on, stand in an electrical building that outside
+air ventilates; all others warm the hall's air.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import networkx as nx
+import numpy as np
+import numpy.typing as npt
+
+from twin.errors import SimulationError, did_you_mean
+from twin.facility.breaker import Breaker
+from twin.facility.chain_spec import ELEMENT_KINDS, ChainSpec
+from twin.facility.component import Component
+from twin.facility.shelves import Shelves
+
+Floats = npt.NDArray[np.float64]
+
+#: up to so many elements plain floats are faster than arrays.
+_FEW = 24
+#: how far rounding may carry an element above its rating.
+_ROUNDING = 1 + 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What energises the chain: `incomers` by name; elements `held` by a source at their input; `charge_w` that the store of a
+    held-no-more element draws from above, by element."""
+
+    incomers: frozenset[str]
+    held: frozenset[str] = frozenset()
+    charge_w: Mapping[str, float] = field(default_factory=dict)
+
+
+class ChainEvent(NamedTuple):
+    """Something that the chain did by itself; kinds as in twin.recording.event_kinds."""
+
+    kind: str
+    subject: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class ElementMeans:
+    """An element over an interval: means in W, loading and headroom of what its live units may carry, its state at the end."""
+
+    name: str
+    kind: str
+    output_w: float
+    loss_w: float
+    loading_frac: float
+    headroom_w: float
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class ElementTotals:
+    """An element since the start: energy lost, highest loading of a step, trips."""
+
+    name: str
+    kind: str
+    loss_j: float
+    peak_loading_frac: float
+    trips: int
+
+
+class Chain:
+    """The elements in order of the spec; `shelves` are the racks' rectifiers below them.
+
+    State of an element: `live`, `failed` (no unit of it works), `tripped` (open until repaired) or `dead` (nothing above).
+    """
+
+    def __init__(self, spec: ChainSpec, shelves: Shelves, name: str):
+        self.spec = spec
+        self.shelves = shelves
+        self._name = name
+        elements = spec.elements
+        count = len(elements)
+        self._index = {element.name: i for i, element in enumerate(elements)}
+        self._incomers = {incomer: i for i, incomer in enumerate(spec.incomers)}
+        #: number of the element above; below zero: -1 - number of the incomer.
+        self._above = [self._index.get(e.fed_from, -1 - self._incomers.get(e.fed_from, 0)) for e in elements]
+        depth = [self._depth(i) for i in range(count)]
+        self._down = sorted(range(count), key=depth.__getitem__)  # parents before children
+        #: Elements whose losses warm no hall.
+        outdoors = elements_outdoors(spec)
+        self.outdoors = [e.name in outdoors for e in elements]
+        self._roots = [i for i in range(count) if self._above[i] < 0]
+        #: The only first element, at whose output the site battery stands; None where there are several.
+        self.bus = self._roots[0] if len(self._roots) == 1 else None
+        self._of_kind = {kind: [i for i, e in enumerate(elements) if e.kind == kind] for kind in ELEMENT_KINDS}
+        indoor = [i for i in reversed(self._down) if not self.outdoors[i]]
+        outdoor = [i for i in reversed(self._down) if self.outdoors[i] and i != self.bus]
+        self._few = count <= _FEW
+        self._orders = (indoor, outdoor)
+        self._levels = tuple(_levels(order, depth) for order in self._orders)
+        self._above_array = np.array(self._above)
+        self._taps = [self._index[tap] for tap in spec.cooling_from]
+        self._rated = np.array([e.element.rated_w for e in elements])
+        self._share = [
+            np.array([getattr(e.element, f"loss_{part}_frac") for e in elements]) for part in ("fixed", "linear", "quadratic")
+        ]
+        self._breakers = {i: Breaker(e.breaker) for i, e in enumerate(elements) if e.breaker is not None}
+        self._pickups = np.array([b.spec.pickup_w for b in self._breakers.values()])
+        self._guarded = np.array(list(self._breakers), dtype=np.intp)
+        self._warm: set[int] = set()
+        self._units_out = [0] * count
+        self._tripped = [False] * count
+        self._incomers_out = [False] * len(spec.incomers)
+        self._sources = Sources(frozenset(spec.incomers))
+        self._events: list[ChainEvent] = []
+        self.live = [True] * count
+        self._held: list[bool] = [False] * count
+        self._charge: list[float] = [0.0] * count
+        self._live_taps = list(self._taps)
+        self.output_w: Any = [0.0] * count if self._few else np.zeros(count)
+        self.loss_w: Any = [0.0] * count if self._few else np.zeros(count)
+        self.input_w: Any = [0.0] * count if self._few else np.zeros(count)
+        self._output_j, self._loss_j, self._peak = np.zeros(count), np.zeros(count), np.zeros(count)
+        self._sum_output_j: Any = [0.0] * count if self._few else np.zeros(count)
+        self._sum_loss_j: Any = [0.0] * count if self._few else np.zeros(count)
+        self._span_s = 0.0
+        self._trips = [0] * count
+        self._overloads: list[int] = []
+        self._changed = False
+        self._settle(told=False)
+
+    # --- who can fail ---------------------------------------------------------------------------------------------------------
+
+    def components(self) -> tuple[Component, ...]:
+        """Incomers, elements with their units, and the rectifiers of each rack."""
+        incomers = tuple(Component("incomer", name) for name in self.spec.incomers)
+        elements = tuple(Component(e.kind, e.name, e.count) for e in self.spec.elements)
+        return (*incomers, *elements, *self.shelves.components())
+
+    def fail(self, key: str, units: int = 1) -> None:
+        """Take `units` away from the next step on. Raises SimulationError for an unknown key or more units than are left."""
+        self._change(key, units, 1)
+
+    def repair(self, key: str, units: int = 1) -> None:
+        """Give `units` back and close what had tripped. Raises SimulationError where neither is due."""
+        self._change(key, units, -1)
+
+    def supply(self, sources: Sources) -> None:
+        """What energises the chain from the next step on. Raises SimulationError for a name that is not in it."""
+        for name in (*sources.incomers, *sources.held, *sources.charge_w):
+            known = self._incomers if name in sources.incomers else self._index
+            if name not in known:
+                raise SimulationError(f"chain of {self._name}: no {name!r}{did_you_mean(name, known)}")
+        if sources != self._sources:
+            self._sources = sources
+            self._settle()
+
+    def _change(self, key: str, units: int, sign: int) -> None:
+        kind, _, name = key.partition("/")
+        if units < 1:
+            raise SimulationError(f"{key}: at least one unit is due, not {units}")
+        if kind == "psu":
+            self.shelves.change(name, sign * units)
+        elif kind == "incomer" and name in self._incomers:
+            place = self._incomers[name]
+            if units > 1 or self._incomers_out[place] == (sign > 0):
+                raise SimulationError(f"{key}: {units} of it cannot {'fail' if sign > 0 else 'be repaired'} now")
+            self._incomers_out[place] = sign > 0
+        elif name in self._index and self.spec.elements[self._index[name]].kind == kind:
+            i = self._index[name]
+            closes = sign < 0 and self._tripped[i]
+            if not (closes and self._units_out[i] == 0 and units == 1):
+                left = self._units_out[i] + sign * units
+                if not 0 <= left <= self.spec.elements[i].count:
+                    raise SimulationError(
+                        f"{key}: {units} of its {self.spec.elements[i].count} units cannot {'fail' if sign > 0 else 'be repaired'} "
+                        f"with {self._units_out[i]} out"
+                    )
+                self._units_out[i] = left
+            if closes:
+                self._tripped[i] = False
+                if i in self._breakers:
+                    self._breakers[i].reset()
+                self._warm.discard(i)
+        else:
+            raise SimulationError(f"chain of {self._name}: nothing called {key!r}{did_you_mean(key, self._keys())}")
+        self._settle()
+
+    def _keys(self) -> list[str]:
+        return [component.key for component in self.components() if component.kind != "psu"]
+
+    # --- what is alive --------------------------------------------------------------------------------------------------------
+
+    @property
+    def rack_live(self) -> npt.NDArray[np.bool_]:
+        """(racks,): whether a rectifier of it has power, and it was not dropped for too few of them. Never written again."""
+        return self.shelves.live
+
+    @property
+    def cooling_live(self) -> bool:
+        """Whether cooling and the fixed loads have power."""
+        return bool(self._live_taps)
+
+    @property
+    def holding(self) -> bool:
+        """Whether an element is held by a source of its own now."""
+        return any(self._held)
+
+    @property
+    def unfed(self) -> tuple[str, ...]:
+        """Elements that work but have no power from above, held or not: a store behind one must hold it or it is dead."""
+        return tuple(e.name for i, e in enumerate(self.spec.elements) if self._works(i) and not self._fed(i))
+
+    def _works(self, i: int) -> bool:
+        return not self._tripped[i] and self._units_out[i] < self.spec.elements[i].count
+
+    def _fed(self, i: int) -> bool:
+        above = self._above[i]
+        if above >= 0:
+            return self.live[above]
+        return not self._incomers_out[-1 - above] and self.spec.incomers[-1 - above] in self._sources.incomers
+
+    def state(self, i: int) -> str:
+        """live, failed, tripped or dead."""
+        if self.live[i]:
+            return "live"
+        if self._tripped[i]:
+            return "tripped"
+        return "dead" if self._works(i) else "failed"
+
+    def _settle(self, told: bool = True) -> None:
+        """Who is alive now, and what follows for ratings, shares of racks and loads."""
+        before, racks_before = list(self.live), self.shelves.live
+        elements, count = self.spec.elements, len(self.spec.elements)
+        for i in self._down:
+            self._held[i] = self._works(i) and not self._fed(i) and elements[i].name in self._sources.held
+            self.live[i] = self._works(i) and (self._held[i] or self._fed(i))
+        self._charge = [
+            self._sources.charge_w.get(e.name, 0.0) if self.live[i] and not self._held[i] else 0.0 for i, e in enumerate(elements)
+        ]
+        self._charging = any(self._charge)
+        part = np.array([1 - out / e.count for out, e in zip(self._units_out, elements, strict=True)])
+        live = np.array(self.live)
+        self._now_rated = self._rated * np.where(live, part, 0.0)
+        divisor = np.where(self._now_rated > 0, self._now_rated, 1.0)
+        self._linear, self._quadratic = self._share[1], self._share[2]
+        self._fixed_w = self._now_rated * self._share[0]
+        self._divisor = divisor
+        self._coefficients = list(
+            zip(
+                self._now_rated.tolist(),
+                divisor.tolist(),
+                *(share.tolist() for share in self._share),
+                strict=True,
+            )
+        )
+        #: an element carries on into its parent unless a source of its own holds it.
+        self._carried_by = np.where(np.array(self._held) | (self._above_array < 0), count, self._above_array)
+        self._carries = self._carried_by.tolist()
+        self._live_taps = [tap for tap in self._taps if self.live[tap]]
+        self._all_well = all(self.live) and not any(self._units_out)
+        self.shelves.settle(live)
+        if told:
+            self._tell(before, racks_before)
+
+    def _tell(self, before: list[bool], racks_before: npt.NDArray[np.bool_]) -> None:
+        lost = [i for i, was in enumerate(before) if was and not self.live[i]]
+        for i in lost:
+            racks = self.shelves.carried_on(i)
+            if racks:
+                self._events.append(
+                    ChainEvent("failover", self.spec.elements[i].name, f"{racks} racks go on with their other feeds")
+                )
+        if self.shelves.live is not racks_before:
+            for kind, changed in (
+                ("rack_dark", racks_before & ~self.shelves.live),
+                ("rack_back", ~racks_before & self.shelves.live),
+            ):
+                for group, racks_of in self.shelves.by_group(changed):
+                    self._events.append(ChainEvent(kind, group, f"racks {', '.join(map(str, racks_of))}"))
+
+    def take_events(self) -> list[ChainEvent]:
+        """What happened since this was last asked."""
+        events, self._events = self._events, []
+        return events
+
+    # --- a step ---------------------------------------------------------------------------------------------------------------
+
+    def carry_racks(self, drawn_w: Floats, total_w: float) -> float:
+        """Take what the racks draw (racks,), `total_w` in all, through the elements indoors. Returns the loss of these in W."""
+        count = len(self.spec.elements)
+        shelves = self.shelves
+        if self._few:
+            if shelves.one_feed is not None:
+                out = [0.0] * count
+                out[shelves.one_feed] = total_w
+            else:
+                out = shelves.load_w(drawn_w, count).tolist()
+            self.output_w, self.loss_w, self.input_w = out, [0.0] * count, [0.0] * count
+        else:
+            self.output_w, self.loss_w, self.input_w = shelves.load_w(drawn_w, count), np.zeros(count), np.zeros(count)
+        return self._carry(0)
+
+    def carry_rest(self, cooling_w: float, other_w: float) -> float:
+        """Take cooling and fixed loads. Returns the loss of the elements outdoors but the bus, in W.
+
+        Raises SimulationError for a load that nothing carries.
+        """
+        rest_w = cooling_w + other_w
+        if not self._live_taps:
+            if rest_w:
+                raise SimulationError(
+                    f"chain of {self._name}: {rest_w:,.0f} W of cooling and fixed loads hang on no live element"
+                )
+        else:
+            each_w = rest_w / len(self._live_taps)
+            for tap in self._live_taps:
+                self.output_w[tap] += each_w
+        return self._carry(1)
+
+    def held_w(self) -> float:
+        """What sources of their own deliver to elements below the bus, less what stores draw there; in W."""
+        if not (self._charging or any(self._held)):
+            return 0.0
+        return math.fsum(
+            (self.input_w[i] if self._held[i] else -self._charge[i]) for i in range(len(self._held)) if i != self.bus
+        )
+
+    def carry_bus(self, output_w: float) -> float:
+        """Let the only first element deliver `output_w`. Returns its loss in W."""
+        assert self.bus is not None
+        self.output_w[self.bus] = output_w
+        self._one(self.bus)
+        return float(self.loss_w[self.bus])
+
+    def bus_output_for_w(self, input_w: float) -> float:
+        """What the only first element delivers when it draws `input_w`."""
+        assert self.bus is not None
+        return self.spec.elements[self.bus].element.output_for_input_w(input_w)
+
+    @property
+    def feed_live(self) -> bool:
+        """Whether what the site battery stands at has power."""
+        return any(map(self._fed, self._roots)) if self.bus is None else self.live[self.bus]
+
+    def incomers_w(self) -> float:
+        """What all incomers deliver in this step, in W."""
+        return math.fsum(float(self.input_w[i]) for i in self._roots if not self._held[i])
+
+    @property
+    def delivered_w(self) -> dict[str, float]:
+        """What each incomer, and each source that holds an element, delivers in the step just reckoned, in W."""
+        delivered = dict.fromkeys(self.spec.incomers, 0.0)
+        for i, above in enumerate(self._above):
+            if self._held[i]:
+                delivered[self.spec.elements[i].name] = float(self.input_w[i])
+            elif above < 0:
+                delivered[self.spec.incomers[-1 - above]] += float(self.input_w[i])
+        return delivered
+
+    def _carry(self, stage: int) -> float:
+        """Bottom-up through the elements of a stage."""
+        if not self._few:
+            return self._carry_levels(stage)
+        lost_w, outputs, carries, count = 0.0, self.output_w, self._carries, len(self._carries)
+        for i in self._orders[stage]:
+            self._one(i)
+            lost_w += self.loss_w[i]
+            above = carries[i]
+            if above < count:
+                outputs[above] += self.input_w[i]
+        return lost_w
+
+    def _one(self, i: int) -> None:
+        rated_w, divisor, fixed, linear, quadratic = self._coefficients[i]
+        output_w = self.output_w[i]
+        if not 0 <= output_w <= rated_w * _ROUNDING:
+            self._overloaded(i, float(output_w))
+        load = output_w / divisor
+        loss_w = rated_w * (fixed + load * (linear + load * quadratic))
+        self.loss_w[i] = loss_w
+        self.input_w[i] = output_w + loss_w + self._charge[i]
+
+    def _carry_levels(self, stage: int) -> float:
+        lost_w, outputs, count = 0.0, self.output_w, len(self._carries)
+        rated, fixed_w, charge = self._now_rated, self._fixed_w, np.array(self._charge) if self._charging else None
+        for level in self._levels[stage]:
+            out = outputs[level]
+            beyond = (out > rated[level] * _ROUNDING) | (out < 0)
+            if beyond.any():
+                for i in level[beyond].tolist():
+                    self._overloaded(i, float(outputs[i]))
+            load = out / self._divisor[level]
+            loss = fixed_w[level] + rated[level] * load * (self._linear[level] + load * self._quadratic[level])
+            self.loss_w[level] = loss
+            drawn = out + loss if charge is None else out + loss + charge[level]
+            self.input_w[level] = drawn
+            lost_w += float(np.add.reduce(loss))
+            outputs += np.bincount(self._carried_by[level], drawn, count + 1)[:count]
+        return lost_w
+
+    def _overloaded(self, i: int, output_w: float) -> None:
+        """An element beyond its rating: with a breaker that is the breaker's business; else it drops out at the end of the step
+        if that is because of something that failed, and is an error if the site is simply too small."""
+        spec = self.spec.elements[i]
+        if not 0 <= output_w < math.inf or (not self.live[i] and output_w > 0):
+            raise SimulationError(f"{spec.name} is {self.state(i)} and cannot carry {output_w:,.0f} W")
+        if i in self._breakers:
+            return
+        if self._all_well and not self.shelves.degraded:
+            raise SimulationError(
+                f"{spec.name} carries {output_w:,.0f} W, outside 0 to its rating of {spec.element.rated_w:,.0f} W"
+            )
+        self._overloads.append(i)
+
+    def count(self, duration_s: float) -> None:
+        """Count the step just reckoned; breakers that it brings to their trip, and what it overloads, are open from its end on."""
+        self._span_s += duration_s
+        if self._few:
+            coefficients, peak = self._coefficients, self._peak
+            for i, (output_w, loss_w) in enumerate(zip(self.output_w, self.loss_w, strict=True)):
+                self._sum_output_j[i] += output_w * duration_s
+                self._sum_loss_j[i] += loss_w * duration_s
+                if output_w > peak[i] * coefficients[i][1]:
+                    peak[i] = output_w / coefficients[i][1]
+        else:
+            self._sum_output_j += self.output_w * duration_s
+            self._sum_loss_j += self.loss_w * duration_s
+            np.maximum(self._peak, self.output_w / self._divisor, out=self._peak)
+        changed = self.shelves.drop()
+        for i in self._overloads:
+            self._trip(i, f"{self.output_w[i] / 1e3:,.1f} kW on units for {self._now_rated[i] / 1e3:,.1f} kW")
+            changed = True
+        self._overloads.clear()
+        if self._breakers:
+            changed = self._run_breakers(duration_s) or changed
+        if changed:
+            self._settle()
+
+    def _run_breakers(self, duration_s: float) -> bool:
+        if self._few:
+            loaded = [i for i, breaker in self._breakers.items() if self.output_w[i] > breaker.spec.pickup_w]
+        else:
+            loaded = self._guarded[self.output_w[self._guarded] > self._pickups].tolist()
+        if not (loaded or self._warm):
+            return False
+        tripped = False
+        for i in sorted(self._warm.union(loaded)):
+            breaker, load_w = self._breakers[i], float(self.output_w[i])
+            if breaker.advance(duration_s, load_w):
+                self._trip(i, f"{load_w / 1e3:,.1f} kW on a breaker of {breaker.spec.pickup_w / 1e3:,.1f} kW")
+                self._warm.discard(i)
+                tripped = True
+            elif breaker.filled > 0:
+                self._warm.add(i)
+            else:
+                self._warm.discard(i)
+        return tripped
+
+    def _trip(self, i: int, detail: str) -> None:
+        if not self._tripped[i]:
+            self._tripped[i] = True
+            self._trips[i] += 1
+            self._events.append(ChainEvent("breaker_trip", self.spec.elements[i].name, detail))
+
+    def next_change_s(self) -> float:
+        """Time to the next trip if all loads stay as in the last step; infinite if none trips."""
+        return min(
+            (b.next_change_s(float(self.output_w[i])) for i, b in self._breakers.items() if self.live[i]), default=math.inf
+        )
+
+    # --- what is said of it ---------------------------------------------------------------------------------------------------
+
+    def take_means(self) -> list[ElementMeans]:
+        """Each element over the time since this was last asked."""
+        span_s = self._span_s
+        if span_s <= 0:
+            raise SimulationError(f"chain of {self._name}: no time has passed since the last means")
+        output_j, loss_j = np.array(self._sum_output_j), np.array(self._sum_loss_j)
+        self._output_j += output_j
+        self._loss_j += loss_j
+        count = len(self._above)
+        self._sum_output_j, self._sum_loss_j = ([0.0] * count, [0.0] * count) if self._few else (np.zeros(count), np.zeros(count))
+        self._span_s = 0.0
+        rated = (self._rated * [1 - out / e.count for out, e in zip(self._units_out, self.spec.elements, strict=True)]).tolist()
+        return [
+            ElementMeans(
+                e.name,
+                e.kind,
+                out / span_s,
+                lost / span_s,
+                out / span_s / e.element.rated_w,
+                rating_w - out / span_s if self.live[i] else 0.0,
+                self.state(i),
+            )
+            for i, (e, out, lost, rating_w) in enumerate(
+                zip(self.spec.elements, output_j.tolist(), loss_j.tolist(), rated, strict=True)
+            )
+        ]
+
+    def totals(self) -> tuple[ElementTotals, ...]:
+        """Each element since the start."""
+        loss_j = self._loss_j + np.array(self._sum_loss_j)
+        return tuple(
+            ElementTotals(e.name, e.kind, lost_j, peak, trips)
+            for e, lost_j, peak, trips in zip(self.spec.elements, loss_j.tolist(), self._peak.tolist(), self._trips, strict=True)
+        )
+
+    def loss_of_w(self, kind: str) -> float:
+        """Loss of all elements of a kind in the step just reckoned, in W."""
+        places, loss_w = self._of_kind[kind], self.loss_w
+        return float(sum([loss_w[i] for i in places])) if self._few else float(np.add.reduce(loss_w[places]))
+
+    def graph(self) -> nx.DiGraph[str]:
+        """`chain_graph` of its spec, with `state`, `loading_frac` and `loss_w` of the step just reckoned at each element."""
+        graph = chain_graph(self.spec)
+        for i, element in enumerate(self.spec.elements):
+            loading = float(self.output_w[i]) / element.element.rated_w
+            graph.nodes[element.name].update(state=self.state(i), loading_frac=loading, loss_w=float(self.loss_w[i]))
+        return graph
+
+    def _depth(self, i: int) -> int:
+        depth = 0
+        while (i := self._above[i]) >= 0:
+            depth += 1
+        return depth
+
+
+def elements_outdoors(spec: ChainSpec) -> frozenset[str]:
+    """Elements whose losses warm no hall: at or above a transformer or what cooling hangs on."""
+    above = {element.name: element.fed_from for element in spec.elements}
+    found = []
+    for start in (*spec.cooling_from, *(element.name for element in spec.elements if element.kind == "transformer")):
+        name = start
+        while name in above:
+            found.append(name)
+            name = above[name]
+    return frozenset(found)
+
+
+def indoor_loss_w(spec: ChainSpec, racks_w: float) -> float:
+    """What the elements in the hall lose when they carry racks that draw `racks_w`, or as much of it as they are rated for.
+
+    A size for the hall's cooling: each takes the share of `racks_w` that its rating is of its kind's in the hall.
+    """
+    outdoors = elements_outdoors(spec)
+    indoors = [element for element in spec.elements if element.name not in outdoors]
+    rated_w = {kind: math.fsum(e.element.rated_w for e in indoors if e.kind == kind) for kind in ELEMENT_KINDS}
+    return math.fsum(e.element.loss_w(min(racks_w * (e.element.rated_w / rated_w[e.kind]), e.element.rated_w)) for e in indoors)
+
+
+def chain_graph(spec: ChainSpec, groups: Iterable[str] = ()) -> nx.DiGraph[str]:
+    """The chain from incomers down: nodes with `kind`, `rated_w` (W, not at incomers) and `count`, edges from what feeds to what
+    is fed. With the names of the rack groups, these are nodes of kind `racks` below their feeds, and `cooling` below its own."""
+    graph: nx.DiGraph[str] = nx.DiGraph()
+    for incomer in spec.incomers:
+        graph.add_node(incomer, kind="incomer")
+    for element in spec.elements:
+        graph.add_node(element.name, kind=element.kind, rated_w=element.element.rated_w, count=element.count)
+        if element.breaker is not None:
+            graph.nodes[element.name].update(breaker_w=element.breaker.pickup_w, breaker_curve=element.breaker.curve)
+    graph.add_edges_from((element.fed_from, element.name) for element in spec.elements)
+    names = list(groups)
+    for group, feeds in zip(names, spec.rack_feeds, strict=True) if names else ():
+        graph.add_node(f"racks/{group}", kind="racks")
+        graph.add_edges_from((feed, f"racks/{group}") for feed in feeds)
+    if names:
+        graph.add_node("cooling", kind="cooling")
+        graph.add_edges_from((tap, "cooling") for tap in spec.cooling_from)
+    return graph
+
+
+def _levels(order: list[int], depth: list[int]) -> list[npt.NDArray[np.intp]]:
+    """The elements of an order by depth, the deepest first."""
+    return [np.array([i for i in order if depth[i] == d], dtype=np.intp) for d in sorted({depth[i] for i in order}, reverse=True)]
