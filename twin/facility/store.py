@@ -68,6 +68,11 @@ class Store:
         residual_j = self.taken_j - self.given_j - self.lost_j - (self.stored_j - spec.capacity_j)
         return 0 <= self.stored_j <= spec.capacity_j and abs(residual_j) <= 1e-9 * (spec.capacity_j + self.taken_j)
 
+    def left_s(self, power_w: float) -> float:
+        """How long it can give `power_w`, above 0, before it opens."""
+        above_j = max(0.0, self.stored_j - self.spec.reserve_frac * self.spec.capacity_j)
+        return above_j * self.spec.discharge_efficiency_frac / power_w
+
     def feasible_range(self, duration_s: float) -> tuple[float, float]:
         """(lowest, highest) power that can be held for all of `duration_s` above the reserve; charging is below zero."""
         if not duration_s > 0:

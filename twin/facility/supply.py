@@ -87,6 +87,7 @@ class Supply:
         self._tripped = False
         self._parallel_w = 0.0
         self._events: list[ChainEvent] = []
+        self._before: tuple[Source, tuple[str, ...], list[str]] = ("none", (), [])
         if self.active:
             self.choose()
 
@@ -155,7 +156,7 @@ class Supply:
     def settled(self) -> bool:
         """On the utility with nothing going on: a step needs nothing of the supply."""
         return (
-            not (self._lost or self._back_s or self._chain.holding)
+            not (self._lost or self._back_s or self._charge_w or self._chain.holding)
             and all(store.full for store in self.stores.values())
             and all(bank.idle for bank in self.banks)
         )
@@ -254,8 +255,7 @@ class Supply:
 
     def choose(self) -> None:
         """Start and stop generators, and say who holds what from the next step on."""
-        before, held_before = self.source, self.held_roots
-        hold_s = self.spec.return_hold_s
+        before, hold_s = self._before, self.spec.return_hold_s
         for incomer in [name for name, back_s in self._back_s.items() if back_s >= hold_s - 1e-9]:
             del self._back_s[incomer]
         self._hold()
@@ -264,13 +264,21 @@ class Supply:
             del self._back_s[incomer]
             self._hold()
         self._tell()
-        if (self.source, self.held_roots) != (before, held_before) and self._lost_or_held(held_before):
-            by = {"generator": "generators carry", "battery": "the site battery carries", "none": "nobody carries"}[self.source]
-            named = ", ".join(self.held_roots) or "what the utility does not feed"
-            self._say("supply", "site", f"{by} {named}" if self._unfed() else "the utility carries the site")
+        unfed = self._unfed()
+        if (self.source, self.held_roots, unfed) != before:
+            self._say("supply", "site", self._state(unfed))
+        self._before = self.source, self.held_roots, unfed
 
-    def _lost_or_held(self, held_before: tuple[str, ...]) -> bool:
-        return bool(self._lost or self._back_s or held_before)
+    def _state(self, unfed: list[str]) -> str:
+        """Who carries what, in words."""
+        if not unfed:
+            return "the utility carries the site"
+        if self.held_roots:
+            by = "generators carry" if self.source == "generator" else "the site battery carries"
+            return f"{by} {', '.join(self.held_roots)}"
+        said = f"nothing carries {', '.join(unfed)}"
+        left_s = [store.left_s(w) for n, store in self.stores.items() if (w := float(self._chain.input_w[self._index[n]])) > 0]
+        return said + (f"; UPS stores last about {min(left_s):,.0f} s" if left_s else "")
 
     def _unfed(self) -> list[str]:
         """First elements without the utility."""
