@@ -28,6 +28,7 @@ from twin.analysis.totals import RunTotals, SiteEnergy
 from twin.recording import SUMMARY_VERSION, tables
 
 _ENERGIES = ("utility_j", "it_j", "cooling_j", "conversion_loss_j", "shelf_loss_j", "battery_j", "generator_j", "other_j")
+_FUEL = ("fuel_j", "fuel_l")
 
 
 def summarise(run_dir: Path, totals: RunTotals) -> dict[str, Any]:
@@ -149,7 +150,7 @@ def _cached(requests: Requests, admitted: np.ndarray) -> dict[str, float | None]
 def _energy(run_dir: Path, totals: RunTotals) -> dict[str, Any]:
     sites = list(totals.energy.values())
     whole = SiteEnergy(
-        **{name: math.fsum(getattr(site, name) for site in sites) for name in _ENERGIES},
+        **{name: math.fsum(getattr(site, name) for site in sites) for name in (*_ENERGIES, *_FUEL)},
         balance_residual_frac=max((abs(site.balance_residual_frac) for site in sites), default=0.0),
     )
     energy = _site_energy(whole)
@@ -157,7 +158,10 @@ def _energy(run_dir: Path, totals: RunTotals) -> dict[str, Any]:
     tokens = totals.output_tokens_total * totals.represent
     energy["output_tokens_per_j"] = _ratio(tokens, _consumed_j(whole))
     energy["output_tokens_per_s_per_mw"] = _ratio(tokens * 1e6, _consumed_j(whole))
-    energy["sites"] = {name: {**_site_energy(site), **peak(run_dir, name)} for name, site in totals.energy.items()}
+    energy["sites"] = {
+        name: {**_site_energy(site), **({"stores": dict(site.stores)} if site.stores else {}), **peak(run_dir, name)}
+        for name, site in totals.energy.items()
+    }
     return energy
 
 
@@ -169,6 +173,7 @@ def _site_energy(energy: SiteEnergy) -> dict[str, Any]:
         "pue": _ratio(_consumed_j(energy), energy.it_j),
         "pue_iso": _ratio(_consumed_j(energy), energy.it_j + energy.shelf_loss_j),
         "balance_residual_frac": energy.balance_residual_frac,
+        **{name: getattr(energy, name) for name in _FUEL},
     }
 
 

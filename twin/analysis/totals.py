@@ -29,7 +29,8 @@ class SiteEnergy:
     """Energy of one site over the run, integrated exactly by the plant; signs as in the power table.
 
     `shelf_loss_j` is the part of `conversion_loss_j` lost in the racks' power shelves. `balance_residual_frac` is what is
-    left of the balance utility + battery + generator = it + cooling + conversion_loss + other, over utility.
+    left of the balance utility + battery + generator = it + cooling + conversion_loss + other, over utility. `fuel_j` is what
+    generators burnt, lower heating value, `fuel_l` the liquid part of it; `stores` the content of each store at the end, 0..1.
     """
 
     utility_j: float
@@ -41,6 +42,9 @@ class SiteEnergy:
     generator_j: float
     other_j: float
     balance_residual_frac: float
+    fuel_j: float = 0.0
+    fuel_l: float = 0.0
+    stores: Mapping[str, float] = field(default_factory=dict)
 
 
 #: What keeps GPUs from the speed of light: losses of `PoolTime`, in the order of reports.

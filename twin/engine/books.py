@@ -209,6 +209,7 @@ def _invariants(scenario: Scenario, sites: Sequence[SiteRun], admission: Admissi
         energy = runtime.plant.energy
         check("energy_balances", energy.balance_residual_frac <= _ENERGY_TOLERANCE)
         check("heat_balances", energy.heat_residual_frac <= _HEAT_TOLERANCE)
+        check("stores_and_tanks_balance", runtime.plant.supply.books_balance)
         attributed = all(abs(w.unattributed_j()) <= _ENERGY_TOLERANCE * max(w.meter.step_energy_j, 1.0) for w in workers)
         check("request_energy_adds_up", attributed)
         loads = runtime.loads
@@ -277,4 +278,7 @@ def _energy(site: SiteRun) -> SiteEnergy:
         generator_j=energy.generator_j,
         other_j=energy.other_j,
         balance_residual_frac=energy.balance_residual_frac,
+        fuel_j=energy.fuel_j,
+        fuel_l=site.runtime.plant.supply.fuel_l,
+        stores=site.runtime.plant.supply.contents,
     )

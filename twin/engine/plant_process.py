@@ -104,8 +104,21 @@ class PlantProcess:
     def _schedule(self) -> None:
         upcoming = next(self._times)
         self._upcoming = upcoming
-        if upcoming.time_s < self._horizon_s:
-            self._clock.at(upcoming.time_s, self._step_event)
+        self._ask_for_next()
+
+    def _ask_for_next(self) -> None:
+        """The upcoming step, or one before it where the supply changes earlier (a generator is up, the utility is back for long
+        enough): no step straddles that."""
+        change_s = self._last_s + self._site.plant.next_change_s()
+        if change_s < self._upcoming.time_s - 1e-6:
+            self._clock.at(max(change_s, self._clock.now_s), self._change_event)
+        elif self._upcoming.time_s < self._horizon_s:
+            self._clock.at(self._upcoming.time_s, self._step_event)
+
+    def _change_event(self, _: Any) -> None:
+        if self._clock.now_s > self._last_s + 1e-9:
+            self.step(self._clock.now_s)
+        self._ask_for_next()
 
     def _step_event(self, _: Any) -> None:
         self._step_and_record(self._upcoming)

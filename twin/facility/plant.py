@@ -250,6 +250,7 @@ class Plant:
         cooling_w, other_w = cooling.total_w, self._other_w
         outdoor_loss_w = self.chain.carry_rest(cooling_w, other_w)
         site_w = it_w + shelf_loss_w + indoor_loss_w + outdoor_loss_w + cooling_w + other_w
+        generators_on = supply.running if busy else 0
         parallel_w = supply.parallel_w(duration_s, site_w) if busy else 0.0
         store_w, battery_loss_w, short_w, utility_w, bus_loss_w = self._deliver(battery, duration_s, site_w, parallel_w)
         carried = supply.advance(duration_s, parallel_w) if busy else _NOTHING
@@ -280,7 +281,7 @@ class Plant:
             self.racks.clock_limit,
             self._cooling_state(gpu_c),
             supply.soc_frac if supply.active else None,
-            supply.running if busy else 0,
+            generators_on,
         )
         self._count(step, cooling, outdoor_loss_w)
         self.energy.fuel_j += carried.fuel_w * duration_s

@@ -171,6 +171,24 @@ class Supply:
         """The lowest content of a UPS store over its capacity; None where there is none."""
         return min((store.soc_frac for store in self.stores.values()), default=None)
 
+    @property
+    def contents(self) -> dict[str, float]:
+        """Content of each store over its capacity, by name; the site battery's is `battery`."""
+        contents = {name: store.soc_frac for name, store in self.stores.items()}
+        return contents if self._battery is None else {**contents, "battery": self._battery.soc_frac}
+
+    @property
+    def fuel_l(self) -> float:
+        """Litres of liquid fuel burnt."""
+        return math.fsum(bank.fuel_used_j / j for bank in self.banks if (j := bank.spec.fuel_j_per_l))
+
+    @property
+    def books_balance(self) -> bool:
+        """Whether every store and tank explains its change."""
+        batteries = [] if self._battery is None else [self._battery.books_balance]
+        stores = [store.books_balance for store in self.stores.values()]
+        return all((*batteries, *stores, *(bank.books_balance for bank in self.banks)))
+
     def feasible_range(self, duration_s: float) -> tuple[float, float]:
         """(least, highest) power of the generators that run, for all of `duration_s`."""
         ranges = [bank.feasible_range(duration_s) for bank in self.banks]

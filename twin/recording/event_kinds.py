@@ -36,6 +36,8 @@ EVENT_KINDS: dict[str, EventKind] = {
     "report": EventKind("report", "policy reports"),
     "limit_exceeded": EventKind("plant", "meter above the limit"),
     "limit_kept_again": EventKind("plant", "meter within the limit again"),
+    "supply": EventKind("plant", "who carries the site"),
+    "generator": EventKind("plant", "generators"),
     "cap_unmet": EventKind("plant", "cap unmet at the lowest clock"),
     "cap_met_again": EventKind("plant", "cap met again"),
     "thermal_throttle": EventKind("plant", "clock held down by heat"),
