@@ -9,7 +9,16 @@ from twin.analysis.compare import compare_summaries, comparison_table
 from twin.analysis.junit import JUnitCase, write_junit
 from twin.analysis.regress import TOLERANCES, Change, Tolerance, check_baseline
 from twin.analysis.run import Run, open_run
-from twin.analysis.totals import CacheTotals, GridEventRecord, PoolTime, RunTotals, SiteEnergy, SiteGpus, TierObjectives
+from twin.analysis.totals import (
+    CacheTotals,
+    ElementEnergy,
+    GridEventRecord,
+    PoolTime,
+    RunTotals,
+    SiteEnergy,
+    SiteGpus,
+    TierObjectives,
+)
 
 if TYPE_CHECKING:
     from twin.analysis.summary import summarise
@@ -18,6 +27,7 @@ __all__ = [
     "TOLERANCES",
     "CacheTotals",
     "Change",
+    "ElementEnergy",
     "GridEventRecord",
     "JUnitCase",
     "PoolTime",

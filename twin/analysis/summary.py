@@ -9,6 +9,7 @@ measure without a single value is null, never zero.
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -159,10 +160,20 @@ def _energy(run_dir: Path, totals: RunTotals) -> dict[str, Any]:
     energy["output_tokens_per_j"] = _ratio(tokens, _consumed_j(whole))
     energy["output_tokens_per_s_per_mw"] = _ratio(tokens * 1e6, _consumed_j(whole))
     energy["sites"] = {
-        name: {**_site_energy(site), **({"stores": dict(site.stores)} if site.stores else {}), **peak(run_dir, name)}
+        name: {
+            **_site_energy(site),
+            **({"stores": dict(site.stores)} if site.stores else {}),
+            **peak(run_dir, name),
+            "elements": _elements(totals, name),
+        }
         for name, site in totals.energy.items()
     }
     return energy
+
+
+def _elements(totals: RunTotals, site: str) -> dict[str, Any]:
+    """By element of the site's electrical chain: `kind`, `loss_j`, `peak_loading_frac`, `trips`."""
+    return {name: asdict(element) for name, element in totals.elements.get(site, {}).items()}
 
 
 def _site_energy(energy: SiteEnergy) -> dict[str, Any]:

@@ -25,6 +25,17 @@ class TierObjectives:
 
 
 @dataclass(frozen=True, slots=True)
+class ElementEnergy:
+    """An element of the electrical chain over the run: what it lost, its highest loading in a step of the plant, how often it
+    tripped."""
+
+    kind: str
+    loss_j: float
+    peak_loading_frac: float
+    trips: int
+
+
+@dataclass(frozen=True, slots=True)
 class SiteEnergy:
     """Energy of one site over the run, integrated exactly by the plant; signs as in the power table.
 
@@ -118,7 +129,7 @@ class RunTotals:
     moved between pools, None without one, `job_sites` the sites that have jobs. `sandboxes` are those of all sites in which
     tools run: infinite where tools never wait, None where nothing is said of tools. `warnings` say where the run went outside
     what its models were made for. `tenants` are those of the scenario, by name, with what each is owed; `token_weights` what an
-    input and an output token count in what a tenant is served.
+    input and an output token count in what a tenant is served. `elements` are those of each site's electrical chain, by site and name.
     """
 
     scenario: str
@@ -140,3 +151,4 @@ class RunTotals:
     warnings: tuple[str, ...] = ()
     tenants: Mapping[str, float] = field(default_factory=dict)
     token_weights: tuple[float, float] = (1.0, 2.0)
+    elements: Mapping[str, Mapping[str, ElementEnergy]] = field(default_factory=dict)

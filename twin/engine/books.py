@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from twin.analysis import CacheTotals, GridEventRecord, PoolTime, RunTotals, SiteEnergy, SiteGpus, TierObjectives
+from twin.analysis import CacheTotals, ElementEnergy, GridEventRecord, PoolTime, RunTotals, SiteEnergy, SiteGpus, TierObjectives
 from twin.engine.control_process import ControlProcess
 from twin.engine.planner_process import PlannerProcess
 from twin.engine.plant_process import PlantProcess
@@ -69,6 +69,7 @@ def totals(scenario: Scenario, sites: Sequence[SiteRun], admission: Admission | 
         sandboxes=_sandboxes(scenario, sites),
         warnings=tuple(_warnings(scenario, sites)),
         tenants={name: tenant.weight for name, tenant in scenario.workload.tenants.items()},
+        elements={site.runtime.name: _elements(site) for site in sites},
         token_weights=(scenario.serving.queue.input_weight, scenario.serving.queue.output_weight),
     )
 
@@ -210,6 +211,9 @@ def _invariants(scenario: Scenario, sites: Sequence[SiteRun], admission: Admissi
         check("energy_balances", energy.balance_residual_frac <= _ENERGY_TOLERANCE)
         check("heat_balances", energy.heat_residual_frac <= _HEAT_TOLERANCE)
         check("stores_and_tanks_balance", runtime.plant.supply.books_balance)
+        below_j = site.recorder.shelf_loss_j + site.recorder.battery_loss_j
+        lost_j = below_j + math.fsum(element.loss_j for element in runtime.plant.chain.totals())
+        check("chain_losses_add_up", abs(lost_j - energy.conversion_loss_j) <= _ENERGY_TOLERANCE * max(lost_j, 1.0))
         attributed = all(abs(w.unattributed_j()) <= _ENERGY_TOLERANCE * max(w.meter.step_energy_j, 1.0) for w in workers)
         check("request_energy_adds_up", attributed)
         loads = runtime.loads
@@ -264,6 +268,11 @@ def _objectives(tier: Tier) -> TierObjectives:
 def _gpus(site: SiteRun) -> SiteGpus:
     loads = site.runtime.loads
     return SiteGpus(int(loads.gpus.sum()), int(loads.gpus_on.sum()))
+
+
+def _elements(site: SiteRun) -> dict[str, ElementEnergy]:
+    totals = site.runtime.plant.chain.totals()
+    return {e.name: ElementEnergy(e.kind, e.loss_j, e.peak_loading_frac, e.trips) for e in totals}
 
 
 def _energy(site: SiteRun) -> SiteEnergy:

@@ -49,6 +49,7 @@ class SiteRecorder:
         self._last_fabric: dict[str, tuple[float, int, float]] = {}
         self._last_worker_s = 0.0
         self.shelf_loss_j = 0.0
+        self.battery_loss_j = 0.0
         self.gpu_j = 0.0
 
     def event(self, time_s: float, kind: str, subject: str, detail: str) -> None:
@@ -78,6 +79,7 @@ class SiteRecorder:
         if target_w is not None:
             sums.target_w = target_w if sums.target_w is None else min(sums.target_w, target_w)
         self.shelf_loss_j += step.shelf_loss_w * span_s
+        self.battery_loss_j += step.battery_loss_w * span_s
         self.gpu_j += gpu_w * span_s
         self._step = step
 

@@ -1,8 +1,9 @@
 """A breaker's time-current curve and how far it is on its way to a trip.
 
-Above its pickup a breaker with an inverse curve trips after t = TMS k / (M^alpha - 1), M being load over pickup (IEC 60255-151,
-the "inverse" family; k and alpha below). From `instantaneous` times the pickup on it trips at once. Between, an accumulator from 0
-to 1 fills with dt / t, so that a load that changes trips when the shares of its times add up to one, and a constant one after t.
+Above its pickup a breaker with an inverse curve trips after t = TMS k / (M^alpha - 1), M being load over pickup (IEC 60255-151, k
+and alpha below). From `instantaneous_ratio` times the pickup on it trips at once. Between, an accumulator from 0 to 1 fills with
+dt / t, so that a load that changes trips when the shares of its times add up to one, and a constant one after t.
+
 Below the pickup it empties with dt (1 - M^2) / (TMS t_r), which is the reset of an induction disk (IEEE C37.112, where t_r is
 given for very and extremely inverse curves; for the standard inverse curve that of the moderately inverse one is taken). The
 constants are quoted from memory of both standards; no document was checked.

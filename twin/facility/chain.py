@@ -1,7 +1,7 @@
 """The electrical chain of a site at work: a tree of elements below each incomer, reckoned bottom-up in every step.
 
-One step of the plant: `carry_racks` (what the racks draw, to the elements that no cooling hangs above), `carry_rest` (cooling and
-fixed loads, once known), `carry_bus` where the chain has one first element (the site battery stands at its output), `count` (energy,
+One step of the plant: `carry_racks` (what the racks draw, through the elements in the hall), `carry_rest` (cooling and fixed
+loads, once known), `carry_bus` where the chain has one first element (the site battery stands at its output), `count` (energy,
 breakers: a trip holds from the end of the step on). Every element delivers the sum of what hangs on it and draws its loss on top.
 
 What stands behind the chain is another's business. Before a step and after every change that one is asked through `Sources`:
@@ -186,8 +186,8 @@ class Chain:
                 left = self._units_out[i] + sign * units
                 if not 0 <= left <= self.spec.elements[i].count:
                     raise SimulationError(
-                        f"{key}: {units} of its {self.spec.elements[i].count} units cannot {'fail' if sign > 0 else 'be repaired'} "
-                        f"with {self._units_out[i]} out"
+                        f"{key}: with {self._units_out[i]} of its {self.spec.elements[i].count} units out, {units} cannot "
+                        f"{'fail' if sign > 0 else 'be repaired'}"
                     )
                 self._units_out[i] = left
             if closes:
@@ -427,7 +427,7 @@ class Chain:
         self._overloads.append(i)
 
     def count(self, duration_s: float) -> None:
-        """Count the step just reckoned; breakers that it brings to their trip, and what it overloads, are open from its end on."""
+        """Count the step just reckoned; breakers that it brings to their trip and what it overloads are open from its end on."""
         self._span_s += duration_s
         if self._few:
             coefficients, peak = self._coefficients, self._peak

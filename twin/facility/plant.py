@@ -206,7 +206,7 @@ class Plant:
 
     @property
     def rack_up(self) -> npt.NDArray[np.bool_]:
-        """(racks,): which racks have power. An array that is never written again: it is another one once any rack's state changes."""
+        """(racks,): which racks have power. Never written again: it is another array once a rack's state changes."""
         return self.chain.rack_live
 
     def take_events(self) -> list[ChainEvent]:

@@ -55,8 +55,8 @@ class Racks:
         self._throttling = False
 
     def heat(self, it_w: Floats) -> tuple[Floats, Floats, float, float]:
-        """(heat into each loop, what each rack's shelves draw (racks,), sum of DC power, sum of what the shelves draw) for the racks'
-        DC power (racks,), in W.
+        """(heat into each loop, what each rack's shelves draw (racks,), sum of DC power, sum of what the shelves draw) for the
+        racks' DC power (racks,), in W.
 
         Raises SimulationError for a wrong shape, a power below zero or not finite, one above its shelves' rating, and one where
         no rectifier has power.

@@ -1,6 +1,6 @@
 """The rectifiers of all racks: on which feeds they hang, how many of them work, what each feed has to deliver to them.
 
-The rectifiers (PSUs) of a rack are spread evenly over its feeds, the first feeds having one more where that is not even, and those
+The rectifiers (PSUs) of a rack are spread evenly over its feeds, the first feeds having one more where that is not even; those
 that work share the rack's load evenly. Failed ones are taken from the feeds in turn, the first feed first.
 """
 
@@ -83,7 +83,8 @@ class Shelves:
         """Reckon anew who is live and shares what, with these elements alive."""
         feeds = np.maximum((self._on_feed > 0).sum(axis=1, dtype=np.float64), 1.0)
         place = np.arange(self._feed.shape[1])
-        each, over = np.divmod(self._out[:, None], feeds[:, None])
+        each = np.floor_divide(self._out, feeds)[:, None]
+        over = self._out[:, None] - each * feeds[:, None]
         out = np.minimum(self._on_feed, each + (place < over))
         rest: Floats = self._out - out.sum(axis=1)  # a feed with fewer rectifiers than its turn asked for
         for column in range(self._feed.shape[1]) if rest.any() else ():
@@ -105,8 +106,8 @@ class Shelves:
 
     def load_w(self, drawn_w: Floats, elements: int) -> Floats:
         """What each element (elements,) delivers to racks that draw `drawn_w` (racks,)."""
-        load: Floats = np.bincount(self._flat_feed, (drawn_w[:, None] * self._shares).ravel(), elements)
-        return load
+        loads = np.bincount(self._flat_feed, (drawn_w[:, None] * self._shares).ravel(), elements)
+        return np.asarray(loads, dtype=np.float64)
 
     def beyond(self, it_w: Floats) -> str | None:
         """What is wrong with DC powers above `rated_w` or below zero. None where rectifiers that failed are why: such a rack

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from twin.catalog import Catalog, Part
 from twin.errors import InputError, UnknownValueError
+from twin.schema.chain_consistency import chain_consistency
 from twin.schema.fields import Path
 from twin.schema.job_consistency import job_consistency
 from twin.schema.messages import Finding
@@ -75,35 +76,30 @@ def _stores(site: Site, at: Path, catalog: Catalog) -> Iterator[Finding]:
 
 def _racks(site: Site, at: Path, catalog: Catalog) -> Iterator[Finding]:
     """Racks that cannot be simulated, their loops, and what they draw when idle against the ratings of the chain."""
-    idle_w = 0.0
+    idle_w: dict[str, float] = {}
+    sound = True
     for g, group in enumerate(site.racks):
         path = (*at, "racks", g)
         rack = catalog.part("rack", group.rack)
         faults = list(rack_faults(rack, catalog))
         if faults:
             yield from (((*path, "rack"), fault) for fault in faults)
+            sound = False
             continue
         gpu = catalog.part("gpu", rack.text("gpu"))
-        idle_w += group.count * (gpu.number("idle_w") * rack.number("gpus") + rack.number("other_idle_w"))
+        idle_w[group.name] = group.count * (gpu.number("idle_w") * rack.number("gpus") + rack.number("other_idle_w"))
         yield from _loop(group, rack, path)
     for g, cpu_group in enumerate(site.cpu_racks):
         path = (*at, "cpu_racks", g)
         rack = catalog.part("rack", cpu_group.rack)
         faults = list(cpu_rack_faults(rack))
         yield from (((*path, "rack"), fault) for fault in faults)
+        sound = sound and not faults
         if not faults:
-            idle_w += cpu_group.count * rack.number("idle_w")
+            idle_w[cpu_group.name] = cpu_group.count * rack.number("idle_w")
             yield from _loop(cpu_group, rack, path)
-    for element, carried_w, said in (
-        ("ups", idle_w, "its racks draw when idle"),
-        ("transformer", idle_w + site.fixed_load, "its racks and fixed load draw when idle"),
-    ):
-        rating_w = getattr(site.electrical, f"{element}_rating")
-        if rating_w < carried_w:
-            yield (
-                (*at, "electrical", f"{element}_rating"),
-                f"{format_si(rating_w, 'W')} is less than the {format_si(carried_w, 'W')} that {said}",
-            )
+    if sound and not any(lacking(part, role) for path, role, part in _named_parts(site, catalog) if path[0] == "electrical"):
+        yield from chain_consistency(site, idle_w, at, catalog)
 
 
 def _loop(group: RackGroup | CpuRackGroup, rack: Part, path: Path) -> Iterator[Finding]:

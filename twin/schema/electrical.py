@@ -106,11 +106,15 @@ def elements_of(electrical: Electrical, feed: str) -> tuple[ChainElement, ...]:
     assert electrical.ups is not None
     assert electrical.ups_rating is not None
     incomer = incomers_of(electrical, feed)[0]
+
+    def element(name: str, part: str, rating: float, fed_from: str, store: UpsStore | None = None) -> ChainElement:
+        return ChainElement.model_construct(
+            name=name, part=part, rating=rating, count=1, fed_from=fed_from, breaker=None, store=store
+        )
+
     return (
-        ChainElement(name="transformer", part=electrical.transformer, rating=electrical.transformer_rating, fed_from=incomer),
-        ChainElement(
-            name="ups", part=electrical.ups, rating=electrical.ups_rating, fed_from="transformer", store=electrical.ups_store
-        ),
+        element("transformer", electrical.transformer, electrical.transformer_rating, incomer),
+        element("ups", electrical.ups, electrical.ups_rating, "transformer", electrical.ups_store),
     )
 
 

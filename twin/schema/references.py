@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from twin.errors import did_you_mean
+from twin.schema.chain_references import chain_references
 from twin.schema.fields import Path, get
 from twin.schema.jobs import ALL_JOBS
 from twin.schema.messages import Finding
@@ -59,6 +60,7 @@ def topology_references(data: dict[str, Any], prefix: Path = ()) -> Iterator[Fin
         for group_path, group in _items(data, (*path, "cpu_racks")):
             if group.get("name") in taken:
                 yield (*group_path, "name"), f"the name {group['name']!r} is taken by a group of `racks`; names must differ"
+        yield from chain_references(site, path)
         feed = get(site, ("feed", "name"))
         if isinstance(feed, str):
             if feed in feeds:
