@@ -21,7 +21,7 @@ ElementName = Annotated[str, CatalogName("electrical", "element of a chain", "el
 StoreName = Annotated[str, CatalogName("battery")]
 
 #: The keys of the short form, which the full form does without.
-SHORT_FORM = ("ups", "ups_rating", "transformer", "transformer_rating", "ups_store")
+SHORT_FORM = ("ups", "ups_rating", "transformer", "transformer_rating")
 
 
 class Breaker(Model):
