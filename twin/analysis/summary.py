@@ -152,6 +152,7 @@ def _energy(run_dir: Path, totals: RunTotals) -> dict[str, Any]:
     sites = list(totals.energy.values())
     whole = SiteEnergy(
         **{name: math.fsum(getattr(site, name) for site in sites) for name in (*_ENERGIES, *_FUEL)},
+        stores={},
         balance_residual_frac=max((abs(site.balance_residual_frac) for site in sites), default=0.0),
     )
     energy = _site_energy(whole)

@@ -25,6 +25,7 @@ class Means:
     it_j: float = 0.0
     gpu_j: float = 0.0
     battery_j: float = 0.0
+    generator_j: float = 0.0
     pool_gpu_j: dict[str, float] = field(default_factory=dict)
     pool_busy_s: dict[str, float] = field(default_factory=dict)
     pool_tokens: dict[str, float] = field(default_factory=dict)
@@ -177,6 +178,7 @@ class PlantProcess:
         means.it_j += step.it_w * span_s
         means.gpu_j += gpu_w * span_s
         means.battery_j += step.battery_w * span_s
+        means.generator_j += step.generator_w * span_s
         self._last_s = to_s
         held = (0.0, 0.0) if jobs is None else (float(jobs.gpus.sum()), float(jobs.gpu_w.sum()))
         self._recorder.add(step, gpu_w, tokens_out * site.represent, target_w, held)

@@ -34,7 +34,7 @@ def generators(
         start_s=part.number("start_s"),
         start_probability_frac=part.number("start_probability_frac"),
         start_attempts=round(part.number("start_attempts")),
-        ramp_w_per_s=part.number("ramp_frac_per_s") * rated_w,
+        ramp_w_per_s=rated_w / part.number("ramp_s"),
         least_load_frac=part.number("least_load_frac"),
         run_min_s=part.number("run_min_s"),
         efficiency_half_frac=part.number("efficiency_half_frac"),

@@ -29,6 +29,8 @@ EVENT_KINDS: dict[str, EventKind] = {
     "release_tier": EventKind("command", "release a tier"),
     "battery_follow": EventKind("command", "battery covers the excess"),
     "battery_rest": EventKind("command", "battery rests"),
+    "start_generators": EventKind("command", "start generators"),
+    "stop_generators": EventKind("command", "stop generators"),
     "pause_job": EventKind("command", "pause a job"),
     "resume_job": EventKind("command", "resume a job"),
     "hold_jobs": EventKind("command", "let no further job begin"),

@@ -43,7 +43,7 @@ NEEDS = {
     "transformer": _CHAIN,
     "battery": ("discharge_efficiency_frac", "charge_efficiency_frac"),
     "generator": (
-        *("start_s", "start_probability_frac", "start_attempts", "ramp_frac_per_s", "least_load_frac", "run_min_s"),
+        *("start_s", "start_probability_frac", "start_attempts", "ramp_s", "least_load_frac", "run_min_s"),
         *("efficiency_half_frac", "efficiency_full_frac"),
     ),
 }
