@@ -245,10 +245,10 @@ class Ladder:
             self._generators_w = 0.0
             return [StopGenerators("no load target is in force or announced")]
         assert seen.generators is not None
-        if self._generators_w or seen.event is not None:
+        if self._generators_w:
             return []
         for event in seen.announced:
-            if event.ramp_end_s - seen.time_s <= seen.generators.ready_s + seen.step_s:
+            if 0 < event.ramp_end_s - seen.time_s <= seen.generators.ready_s + seen.step_s:
                 need_w = load_w - event.target_w * (1 - self._settings.margin_frac)
                 missing_w = slow_down(seen, self._clocks, need_w, self._own.clock_floor)[1]
                 if missing_w > 0:

@@ -139,12 +139,15 @@ class Generators:
             return True
         return self.fuel_left_j >= 0 and abs(spec.fuel_j - self.fuel_left_j - self.fuel_used_j) <= 1e-9 * spec.fuel_j
 
-    def start(self) -> None:
-        """Start every unit that is off."""
+    def start(self, units: int | None = None) -> None:
+        """Start units until so many run or start; without a number every one that is off."""
         if self.fuel_left_j <= 0:
             return
+        under_way = sum(unit.state in ("running", "starting") for unit in self._units)
+        left = self.spec.count if units is None else units - under_way
         for unit in self._units:
-            if unit.state == "off":
+            if unit.state == "off" and left > 0:
+                left -= 1
                 unit.state, unit.left_s, unit.attempts, unit.up_s = "starting", self.spec.start_s, 0, 0.0
                 self.starts += 1
         self._settle([])

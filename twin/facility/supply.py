@@ -306,9 +306,14 @@ class Supply:
         """Choose who holds the first elements that the utility does not feed."""
         unfed = self._unfed()
         wanted = bool(unfed) and not self._covered(unfed)
+        parallel_w = 0.0 if unfed else self._parallel_w
         for bank in self.banks:
-            if (wanted and not self._tripped) or (bank.spec.for_grid and self._parallel_w > 0 and not unfed):
+            if wanted and not self._tripped:
                 bank.start()
+            elif bank.spec.for_grid and parallel_w > 0:
+                units = min(bank.usable, math.ceil(parallel_w / bank.spec.rated_w - 1e-9))
+                bank.start(units)
+                parallel_w -= units * bank.spec.rated_w
             elif not bank.idle:
                 bank.stop()
         self.source, self.held_roots = "none", ()
