@@ -129,7 +129,7 @@ class RunTotals:
     moved between pools, None without one, `job_sites` the sites that have jobs. `sandboxes` are those of all sites in which
     tools run: infinite where tools never wait, None where nothing is said of tools. `warnings` say where the run went outside
     what its models were made for. `tenants` are those of the scenario, by name, with what each is owed; `token_weights` what an
-    input and an output token count in what a tenant is served. `elements` are those of each site's electrical chain, by site and name.
+    input and an output token count in what a tenant is served. `elements` are those of each site's electrical chain, by name.
     """
 
     scenario: str

@@ -133,13 +133,13 @@ class Chain:
         self.output_w: Any = [0.0] * count if self._few else np.zeros(count)
         self.loss_w: Any = [0.0] * count if self._few else np.zeros(count)
         self.input_w: Any = [0.0] * count if self._few else np.zeros(count)
-        self._output_j, self._loss_j, self._peak = np.zeros(count), np.zeros(count), np.zeros(count)
+        self._loss_j = np.zeros(count)
+        self._peak: Any = [0.0] * count if self._few else np.zeros(count)
         self._sum_output_j: Any = [0.0] * count if self._few else np.zeros(count)
         self._sum_loss_j: Any = [0.0] * count if self._few else np.zeros(count)
         self._span_s = 0.0
         self._trips = [0] * count
         self._overloads: list[int] = []
-        self._changed = False
         self._settle(told=False)
 
     # --- who can fail ---------------------------------------------------------------------------------------------------------
@@ -252,6 +252,9 @@ class Chain:
             self._sources.charge_w.get(e.name, 0.0) if self.live[i] and not self._held[i] else 0.0 for i, e in enumerate(elements)
         ]
         self._charging = any(self._charge)
+        self._sourced = self._charging or any(self._held)
+        #: Whether what the site battery stands at has power.
+        self.feed_live = any(map(self._fed, self._roots)) if self.bus is None else self.live[self.bus]
         part = np.array([1 - out / e.count for out, e in zip(self._units_out, elements, strict=True)])
         live = np.array(self.live)
         self._now_rated = self._rated * np.where(live, part, 0.0)
@@ -278,12 +281,11 @@ class Chain:
 
     def _tell(self, before: list[bool], racks_before: npt.NDArray[np.bool_]) -> None:
         lost = [i for i, was in enumerate(before) if was and not self.live[i]]
-        for i in lost:
-            racks = self.shelves.carried_on(i)
-            if racks:
-                self._events.append(
-                    ChainEvent("failover", self.spec.elements[i].name, f"{racks} racks go on with their other feeds")
-                )
+        if lost and (racks := self.shelves.carried_on(lost)):
+            top = min(lost, key=self._down.index)
+            more = f" and {len(lost) - 1} elements more" if len(lost) > 1 else ""
+            name = self.spec.elements[top].name
+            self._events.append(ChainEvent("failover", name, f"{name}{more} lost, {racks} racks go on with their other feeds"))
         if self.shelves.live is not racks_before:
             for kind, changed in (
                 ("rack_dark", racks_before & ~self.shelves.live),
@@ -333,7 +335,7 @@ class Chain:
 
     def held_w(self) -> float:
         """What sources of their own deliver to elements below the bus, less what stores draw there; in W."""
-        if not (self._charging or any(self._held)):
+        if not self._sourced:
             return 0.0
         return math.fsum(
             (self.input_w[i] if self._held[i] else -self._charge[i]) for i in range(len(self._held)) if i != self.bus
@@ -350,11 +352,6 @@ class Chain:
         """What the only first element delivers when it draws `input_w`."""
         assert self.bus is not None
         return self.spec.elements[self.bus].element.output_for_input_w(input_w)
-
-    @property
-    def feed_live(self) -> bool:
-        """Whether what the site battery stands at has power."""
-        return any(map(self._fed, self._roots)) if self.bus is None else self.live[self.bus]
 
     def incomers_w(self) -> float:
         """What all incomers deliver in this step, in W."""
@@ -434,8 +431,9 @@ class Chain:
             for i, (output_w, loss_w) in enumerate(zip(self.output_w, self.loss_w, strict=True)):
                 self._sum_output_j[i] += output_w * duration_s
                 self._sum_loss_j[i] += loss_w * duration_s
-                if output_w > peak[i] * coefficients[i][1]:
-                    peak[i] = output_w / coefficients[i][1]
+                loading = output_w / coefficients[i][1]
+                if loading > peak[i]:
+                    peak[i] = loading
         else:
             self._sum_output_j += self.output_w * duration_s
             self._sum_loss_j += self.loss_w * duration_s
@@ -490,7 +488,6 @@ class Chain:
         if span_s <= 0:
             raise SimulationError(f"chain of {self._name}: no time has passed since the last means")
         output_j, loss_j = np.array(self._sum_output_j), np.array(self._sum_loss_j)
-        self._output_j += output_j
         self._loss_j += loss_j
         count = len(self._above)
         self._sum_output_j, self._sum_loss_j = ([0.0] * count, [0.0] * count) if self._few else (np.zeros(count), np.zeros(count))
@@ -516,7 +513,9 @@ class Chain:
         loss_j = self._loss_j + np.array(self._sum_loss_j)
         return tuple(
             ElementTotals(e.name, e.kind, lost_j, peak, trips)
-            for e, lost_j, peak, trips in zip(self.spec.elements, loss_j.tolist(), self._peak.tolist(), self._trips, strict=True)
+            for e, lost_j, peak, trips in zip(
+                self.spec.elements, loss_j.tolist(), map(float, self._peak), self._trips, strict=True
+            )
         )
 
     def loss_of_w(self, kind: str) -> float:

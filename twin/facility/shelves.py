@@ -129,9 +129,9 @@ class Shelves:
         self._overloaded.clear()
         return True
 
-    def carried_on(self, element: int) -> int:
-        """How many live racks have rectifiers on this element."""
-        return int(np.count_nonzero(self.live & ((self._feed == element) & (self._on_feed > 0)).any(axis=1)))
+    def carried_on(self, elements: list[int]) -> int:
+        """How many live racks have rectifiers on one of these elements."""
+        return int(np.count_nonzero(self.live & (np.isin(self._feed, elements) & (self._on_feed > 0)).any(axis=1)))
 
     def by_group(self, racks: Flags) -> Iterator[tuple[str, list[int]]]:
         """Of some racks, each group that has any, with their numbers in it."""
