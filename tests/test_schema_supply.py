@@ -65,7 +65,7 @@ def test_starts_are_drawn_from_a_stream_of_each_bank(tmp_path: Path) -> None:
         ),
         (
             "time: 5 min",
-            "tim: 5 min",
+            "time: 5 min, tim: 5 min",
             "topology.yaml:17:55: sites.0.electrical.ups_store.tim: unknown key (did you mean 'time'?)",
         ),
         ("for_grid: true", "for_grid: maybe", "topology.yaml:23:81: sites.0.generators.0.for_grid: expected true or false"),
