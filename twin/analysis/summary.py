@@ -31,6 +31,7 @@ from twin.recording import SUMMARY_VERSION, tables
 
 _COOLING = ("water_kg", "free_cooling_s", "span_s")
 _ENERGIES = ("utility_j", "it_j", "cooling_j", "conversion_loss_j", "shelf_loss_j", "battery_j", "generator_j", "other_j")
+_FUEL = ("fuel_j", "fuel_l")
 
 
 def summarise(run_dir: Path, totals: RunTotals) -> dict[str, Any]:
@@ -165,7 +166,8 @@ def _cached(requests: Requests, admitted: np.ndarray) -> dict[str, float | None]
 def _energy(run_dir: Path, totals: RunTotals) -> dict[str, Any]:
     sites = list(totals.energy.values())
     whole = SiteEnergy(
-        **{name: math.fsum(getattr(site, name) for site in sites) for name in (*_ENERGIES, *_COOLING)},
+        **{name: math.fsum(getattr(site, name) for site in sites) for name in (*_ENERGIES, *_COOLING, *_FUEL)},
+        stores={},
         balance_residual_frac=max((abs(site.balance_residual_frac) for site in sites), default=0.0),
     )
     energy = _site_energy(whole)
@@ -174,7 +176,12 @@ def _energy(run_dir: Path, totals: RunTotals) -> dict[str, Any]:
     energy["output_tokens_per_j"] = _ratio(tokens, _consumed_j(whole))
     energy["output_tokens_per_s_per_mw"] = _ratio(tokens * 1e6, _consumed_j(whole))
     energy["sites"] = {
-        name: {**_site_energy(site), **peak(run_dir, name), "elements": _elements(totals, name)}
+        name: {
+            **_site_energy(site),
+            **({"stores": dict(site.stores)} if site.stores else {}),
+            **peak(run_dir, name),
+            "elements": _elements(totals, name),
+        }
         for name, site in totals.energy.items()
     }
     return energy
@@ -200,6 +207,7 @@ def _site_energy(energy: SiteEnergy) -> dict[str, Any]:
         "water_l": energy.water_kg,
         "wue_l_per_kwh": _ratio(energy.water_kg * 3.6e6, energy.it_j),
         "free_cooling_frac": _ratio(energy.free_cooling_s, energy.span_s),
+        **{name: getattr(energy, name) for name in _FUEL},
     }
 
 

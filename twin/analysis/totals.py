@@ -41,7 +41,8 @@ class SiteEnergy:
 
     `shelf_loss_j` is the part of `conversion_loss_j` lost in the racks' power shelves. `balance_residual_frac` is what is
     left of the balance utility + battery + generator = it + cooling + conversion_loss + other, over utility. `water_kg` is what
-    cooling used, `free_cooling_s` how long of `span_s` all chillers were off.
+    cooling used, `free_cooling_s` how long of `span_s` all chillers were off. `fuel_j` is what generators burnt, lower heating
+    value, `fuel_l` the liquid part of it; `stores` the content of each store at the end, 0..1.
     """
 
     utility_j: float
@@ -56,6 +57,9 @@ class SiteEnergy:
     water_kg: float = 0.0
     free_cooling_s: float = 0.0
     span_s: float = 0.0
+    fuel_j: float = 0.0
+    fuel_l: float = 0.0
+    stores: Mapping[str, float] = field(default_factory=dict)
 
 
 #: What keeps GPUs from the speed of light: losses of `PoolTime`, in the order of reports.

@@ -24,6 +24,7 @@ KIND_FILES = {
     "model": "models.yaml",
     "backend": "backends.yaml",
     "battery": "batteries.yaml",
+    "generator": "generators.yaml",
     "cooling": "cooling.yaml",
     "electrical": "electrical.yaml",
     "reliability": "reliability.yaml",

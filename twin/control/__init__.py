@@ -7,6 +7,7 @@ from twin.control.protocol import (
     BatteryState,
     Command,
     FollowLimit,
+    GeneratorState,
     HoldJobs,
     HoldTier,
     JobState,
@@ -22,6 +23,8 @@ from twin.control.protocol import (
     ResumeJob,
     SetCap,
     SetClock,
+    StartGenerators,
+    StopGenerators,
     TierState,
 )
 from twin.control.registry import POLICIES, policy, policy_of
@@ -34,6 +37,7 @@ __all__ = [
     "BatteryState",
     "Command",
     "FollowLimit",
+    "GeneratorState",
     "HoldJobs",
     "HoldTier",
     "JobState",
@@ -50,6 +54,8 @@ __all__ = [
     "ResumeJob",
     "SetCap",
     "SetClock",
+    "StartGenerators",
+    "StopGenerators",
     "TierState",
     "UniformCap",
     "policy",

@@ -4,7 +4,9 @@ Rung 1, where there are jobs that can wait, pauses them (`twin.control.job_rung`
 Rung 2 lowers pool clocks step by step, each time where a watt at the meter costs the fewest tokens, down to `clock_floor`.
 Rung 3 holds new calls of the tiers that may be deferred, the least important first.
 Rung 4, the battery, follows the limit from the start of an event, so that what the slower rungs leave over never shows at
-the meter. Where a mandatory target is still out of reach, clocks go below the floor, and what is missing is said aloud.
+the meter. Rung 5, where a site has generators that may run for the grid: they give what is missing, with the battery over the
+gap, and start in time for an event that is announced. Where a mandatory target is still out of reach, clocks go below the floor,
+and what is missing is said aloud.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ from twin.control.protocol import (
     ReleaseTier,
     Report,
     SetClock,
+    StartGenerators,
+    StopGenerators,
 )
 from twin.errors import InputError, did_you_mean
 
@@ -162,6 +166,7 @@ class Ladder:
         self._clocks: dict[str, float] = {}
         self._held: list[str] = []
         self._battery = "rest"
+        self._generators_w = 0.0
         self._recent: deque[tuple[float, float]] = deque()
         self._in_event = False
         self._changed_s = float("-inf")
@@ -179,6 +184,9 @@ class Ladder:
         load_w = self._load_w(seen)
         budget_w = seen.limit_ahead_w * (1 - self._settings.margin_frac)
         commands = self._battery_order(seen) + self._jobs.ahead(seen, load_w)
+        if seen.generators is not None:
+            budget_w += seen.generators.generator_w
+            commands += self._generators_ahead(seen, load_w)
         # What was changed shows in loads from then on alone; without a battery to take the peaks there is no time to look.
         if seen.time_s - self._changed_s < (self._own.react_s if _can_trim(seen) else 2 * seen.step_s):
             return commands
@@ -212,6 +220,12 @@ class Ladder:
             waiting = [t for t in seen.tiers if t.curtailment == "defer" and not t.held]
             if not waiting and seen.time_s - self._last_hold_s > self._own.settle_s:
                 where = "at the clock floor"
+                if seen.generators is not None:
+                    # What they have been asked for and do not give yet is on its way: the battery bridges it.
+                    missing_w -= max(0.0, self._generators_w - seen.generators.generator_w)
+                    if missing_w > 0 and (asked := self._generate(seen, missing_w)):
+                        commands += asked
+                        missing_w = max(0.0, missing_w - asked[0].power_w + seen.generators.generator_w)
                 if event.mandatory:
                     clocks, missing_w = slow_down(seen, clocks, missing_w, 0.0)
                     where = "at the lowest clocks"
@@ -222,6 +236,33 @@ class Ladder:
                     commands.append(Report(event.name, f"the target cannot be met: {text}; held at the nearest feasible point"))
         reason = f"{need_w / 1e3:.1f} kW above what the limit allows"
         return commands + self._set_clocks(seen, clocks, reason)
+
+    def _generators_ahead(self, seen: Observation, load_w: float) -> list[Command]:
+        """Start generators in time for an event that needs them, and stop them when there is none left."""
+        if not seen.announced:
+            if not self._generators_w:
+                return []
+            self._generators_w = 0.0
+            return [StopGenerators("no load target is in force or announced")]
+        assert seen.generators is not None
+        if self._generators_w:
+            return []
+        for event in seen.announced:
+            if 0 < event.ramp_end_s - seen.time_s <= seen.generators.ready_s + seen.step_s:
+                need_w = load_w - event.target_w * (1 - self._settings.margin_frac)
+                missing_w = slow_down(seen, self._clocks, need_w, self._own.clock_floor)[1]
+                if missing_w > 0:
+                    return list(self._generate(seen, missing_w))
+        return []
+
+    def _generate(self, seen: Observation, missing_w: float) -> list[StartGenerators]:
+        """An order for `missing_w` more than generators give now; none where they give all they can."""
+        assert seen.generators is not None
+        power_w = min(seen.generators.rated_w, seen.generators.generator_w + missing_w)
+        if power_w <= self._generators_w:
+            return []
+        self._generators_w = power_w
+        return [StartGenerators(power_w, f"{missing_w / 1e3:.1f} kW are missing when all else is done")]
 
     def _defer(self, seen: Observation, missing_w: float) -> list[Command]:
         if seen.time_s - self._last_hold_s <= self._own.settle_s:

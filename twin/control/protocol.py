@@ -91,6 +91,16 @@ class BatteryState:
 
 
 @dataclass(frozen=True, slots=True)
+class GeneratorState:
+    """The generators that may run for the grid: their rating, how long it takes from an order to it, and what they gave in the
+    last step."""
+
+    rated_w: float
+    ready_s: float
+    generator_w: float
+
+
+@dataclass(frozen=True, slots=True)
 class TierState:
     """A class of service, most important first in the observation."""
 
@@ -170,6 +180,7 @@ class Observation:
     tiers: tuple[TierState, ...]
     battery: BatteryState | None
     jobs: tuple[JobState, ...] = ()
+    generators: GeneratorState | None = None
 
     @property
     def all_jobs(self) -> AllJobs | None:
@@ -188,14 +199,13 @@ class Observation:
     @property
     def overhead_ratio(self) -> float:
         """Watts at the meter per watt of IT: the factor by which a saved GPU watt counts; 1 while no rack has power."""
-        if not self.it_w:
-            return 1.0
-        return (self.utility_w + (self.battery.battery_w if self.battery else 0.0)) / self.it_w
+        return self.load_w / self.it_w if self.it_w else 1.0
 
     @property
     def load_w(self) -> float:
-        """What the site would draw from the feed without its battery."""
-        return self.utility_w + (self.battery.battery_w if self.battery else 0.0)
+        """What the site would draw from the feed without its battery and its generators."""
+        own_w = self.generators.generator_w if self.generators else 0.0
+        return self.utility_w + (self.battery.battery_w if self.battery else 0.0) + own_w
 
     @property
     def event(self) -> AnnouncedTarget | None:
@@ -255,6 +265,21 @@ class RestBattery:
 
 
 @dataclass(frozen=True, slots=True)
+class StartGenerators:
+    """Generators that may run for the grid start, and give `power_w` beside the utility as soon as they can."""
+
+    power_w: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopGenerators:
+    """They give nothing more, and stop once they have run for their minimum time."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class PauseJob:
     """A job gives its GPUs back by `by_s`: at its next checkpoint if that is done by then, else at one made at once if there is
     time, else at once, with its work since the last checkpoint lost."""
@@ -301,6 +326,8 @@ Command = (
     | ReleaseTier
     | FollowLimit
     | RestBattery
+    | StartGenerators
+    | StopGenerators
     | PauseJob
     | ResumeJob
     | HoldJobs

@@ -226,6 +226,7 @@ def _invariants(scenario: Scenario, sites: Sequence[SiteRun], admission: Admissi
         energy = runtime.plant.energy
         check("energy_balances", energy.balance_residual_frac <= _ENERGY_TOLERANCE)
         check("heat_balances", energy.heat_residual_frac <= _HEAT_TOLERANCE)
+        check("stores_and_tanks_balance", runtime.plant.supply.books_balance)
         below_j = site.recorder.shelf_loss_j + site.recorder.battery_loss_j
         lost_j = below_j + math.fsum(element.loss_j for element in runtime.plant.chain.totals())
         check("chain_losses_add_up", abs(lost_j - energy.conversion_loss_j) <= _ENERGY_TOLERANCE * max(lost_j, 1.0))
@@ -323,4 +324,7 @@ def _energy(site: SiteRun) -> SiteEnergy:
         water_kg=energy.water_kg,
         free_cooling_s=energy.free_cooling_s,
         span_s=energy.span_s,
+        fuel_j=energy.fuel_j,
+        fuel_l=site.runtime.plant.supply.fuel_l,
+        stores=site.runtime.plant.supply.contents,
     )

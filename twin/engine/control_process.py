@@ -11,6 +11,7 @@ from twin.control import (
     BatteryState,
     Command,
     FollowLimit,
+    GeneratorState,
     HoldJobs,
     HoldTier,
     Observation,
@@ -24,6 +25,8 @@ from twin.control import (
     ResumeJob,
     SetCap,
     SetClock,
+    StartGenerators,
+    StopGenerators,
     TierState,
 )
 from twin.engine.clock import Clock
@@ -98,7 +101,15 @@ class ControlProcess:
             battery=None
             if battery is None
             else BatteryState(battery.soc_frac, battery.feasible_range(60.0)[1], means.battery_j / span_s),
+            generators=self._generators(means),
         )
+
+    def _generators(self, means: Means) -> GeneratorState | None:
+        banks = [bank for bank in self._site.plant.supply.banks if bank.spec.for_grid and bank.usable]
+        if not banks:
+            return None
+        rated_w = sum(bank.usable * bank.spec.rated_w for bank in banks)
+        return GeneratorState(rated_w, max(bank.ramped_s for bank in banks), means.generator_j / means.span_s)
 
     def _tier_state(self, tier: Tier) -> TierState:
         held = self._site.dispatcher.held_calls(tier.name)
@@ -176,6 +187,13 @@ class ControlProcess:
         elif isinstance(command, RestBattery):
             self._record(now_s, "battery_rest", "battery", {"reason": command.reason})
             site.following = False
+        elif isinstance(command, StartGenerators):
+            detail = {"power_w": round(command.power_w, 1), "reason": command.reason}
+            self._record(now_s, "start_generators", "generators", detail)
+            site.plant.run_generators(command.power_w)
+        elif isinstance(command, StopGenerators):
+            self._record(now_s, "stop_generators", "generators", {"reason": command.reason})
+            site.plant.run_generators(0.0)
         elif isinstance(command, PauseJob):
             self._record(now_s, "pause_job", command.job, {"by_s": round(command.by_s, 3), "reason": command.reason})
             self._jobs(command.job).pause(command.job, command.by_s)

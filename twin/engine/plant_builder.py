@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
 
 import networkx as nx
+import numpy as np
 
 from twin.catalog import Catalog
 from twin.facility import (
@@ -16,6 +18,7 @@ from twin.facility import (
     LoopSpec,
     PlantSpec,
     RackSpec,
+    SupplySpec,
     Weather,
     chain_graph,
     indoor_loss_w,
@@ -30,9 +33,12 @@ from twin.facility.sizing import (
     circuit,
     die,
     element,
+    generators,
     liquid_loop,
     power_shelf,
+    ups_store,
 )
+from twin.rng import stream
 from twin.schema.electrical import cooling_feeds, elements_of, incomers_of, rack_feeds
 from twin.schema.topology import Climate, CpuRackGroup, RackGroup, Site
 
@@ -92,7 +98,33 @@ def plant_spec(site: Site, catalog: Catalog) -> PlantSpec:
         chain=chain,
         battery=store,
         other_w=site.fixed_load,
+        supply=_supply(site, chain, catalog),
     )
+
+
+def _supply(site: Site, chain: ChainSpec, catalog: Catalog) -> SupplySpec:
+    """What stands behind the chain of `site`."""
+    ratings = {each.name: each.element for each in chain.elements}
+    stores = [
+        ups_store(catalog.part("battery", own.part), ratings[written.name], own.time, own.recharge, own.reserve)
+        for written in elements_of(site.electrical, site.feed.name)
+        if (own := written.store) is not None
+    ]
+    banks = [
+        generators(catalog.part("generator", g.part), g.name, g.count, g.rating, g.tank, g.return_hold, g.for_grid)
+        for g in site.generators
+    ]
+    return SupplySpec(tuple(stores), tuple(banks), site.battery is not None and site.battery.islanding)
+
+
+def start_draws(site: Site, seed: int) -> dict[str, Iterator[float]]:
+    """Uniform numbers for the starts of each bank of generators, each from a stream of its own."""
+    return {bank.name: _uniform(stream(seed, f"{site.name}/generators/{bank.name}")) for bank in site.generators}
+
+
+def _uniform(rng: np.random.Generator) -> Iterator[float]:
+    while True:
+        yield float(rng.random())
 
 
 def chain_spec(site: Site, catalog: Catalog) -> ChainSpec:

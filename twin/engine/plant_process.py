@@ -27,6 +27,7 @@ class Means:
     it_j: float = 0.0
     gpu_j: float = 0.0
     battery_j: float = 0.0
+    generator_j: float = 0.0
     pool_gpu_j: dict[str, float] = field(default_factory=dict)
     pool_busy_s: dict[str, float] = field(default_factory=dict)
     pool_tokens: dict[str, float] = field(default_factory=dict)
@@ -112,8 +113,21 @@ class PlantProcess:
     def _schedule(self) -> None:
         upcoming = next(self._times)
         self._upcoming = upcoming
-        if upcoming.time_s < self._horizon_s:
-            self._clock.at(upcoming.time_s, self._step_event)
+        self._ask_for_next()
+
+    def _ask_for_next(self) -> None:
+        """The upcoming step, or one before it where the supply changes earlier (a generator is up, the utility is back for long
+        enough): no step straddles that."""
+        change_s = self._last_s + self._site.plant.next_change_s()
+        if change_s < self._upcoming.time_s - 1e-6:
+            self._clock.at(max(change_s, self._clock.now_s), self._change_event)
+        elif self._upcoming.time_s < self._horizon_s:
+            self._clock.at(self._upcoming.time_s, self._step_event)
+
+    def _change_event(self, _: Any) -> None:
+        if self._clock.now_s > self._last_s + 1e-9:
+            self.step(self._clock.now_s)
+        self._ask_for_next()
 
     def _step_event(self, _: Any) -> None:
         self._step_and_record(self._upcoming)
@@ -172,6 +186,7 @@ class PlantProcess:
         means.it_j += step.it_w * span_s
         means.gpu_j += gpu_w * span_s
         means.battery_j += step.battery_w * span_s
+        means.generator_j += step.generator_w * span_s
         self._last_s = to_s
         held = (0.0, 0.0) if jobs is None else (float(jobs.gpus.sum()), float(jobs.gpu_w.sum()))
         self._recorder.add(step, gpu_w, tokens_out * site.represent, target_w, held)

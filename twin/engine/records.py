@@ -27,6 +27,7 @@ class _Sums:
     tokens: float = 0.0
     job_j: float = 0.0
     job_gpu_s: float = 0.0
+    generators_on: int = 0
     target_w: float | None = None
 
 
@@ -70,6 +71,7 @@ class SiteRecorder:
         sums.battery_j += step.battery_w * span_s
         sums.generator_j += step.generator_w * span_s
         sums.other_j += step.other_w * span_s
+        sums.generators_on = max(sums.generators_on, step.generators_on)
         sums.gpu_j += gpu_w * span_s
         sums.tokens += tokens
         sums.job_gpu_s += jobs[0] * span_s
@@ -106,6 +108,8 @@ class SiteRecorder:
                 sums.tokens / s,
                 sums.job_j / s,
                 sums.job_gpu_s / s,
+                step.ups_soc_frac,
+                sums.generators_on,
             )
         )
         for loop in step.loops:

@@ -15,7 +15,7 @@ from twin.engine.doorkeeper import queue_spec
 from twin.engine.fabric_builder import build_network
 from twin.engine.job_builder import build_jobs
 from twin.engine.placement import place
-from twin.engine.plant_builder import plant_spec, weather
+from twin.engine.plant_builder import plant_spec, start_draws, weather
 from twin.engine.rack_loads import rack_gpus, rack_loads
 from twin.engine.session_run import TierRules
 from twin.engine.session_runner import SessionRunner
@@ -107,7 +107,7 @@ def build_site(
         dispatcher=dispatcher,
         runner=runner,
         network=network,
-        plant=Plant(plant_spec(site, catalog)),
+        plant=Plant(plant_spec(site, catalog), draws=start_draws(site, scenario.seed)),
         weather=weather(site.climate, scenario.horizon),
         feed=feed_schedule(scenario, site),
         loads=rack_loads(site, _gpus_on(site, stations, catalog), catalog, fabric_w),

@@ -8,8 +8,11 @@ from twin.facility.chain import Chain, ChainEvent, ElementMeans, ElementTotals, 
 from twin.facility.chain_spec import ELEMENT_KINDS, ChainElementSpec, ChainSpec
 from twin.facility.component import Component
 from twin.facility.electrical import ElectricalElement
+from twin.facility.generator import Generators, GeneratorSpec
 from twin.facility.plant import LoopState, Plant, PlantEnergy, PlantStep
 from twin.facility.spec import CircuitSpec, GpuHeatSpec, HeatSinkSpec, LoopSpec, PadSpec, PlantSpec, RackSpec
+from twin.facility.store import Store, StoreSpec
+from twin.facility.supply import Supply, SupplySpec, SupplyStep
 from twin.facility.tower import TowerSpec
 from twin.facility.weather import Weather, read_weather, wet_bulb_c
 
@@ -31,6 +34,8 @@ __all__ = [
     "ElectricalElement",
     "ElementMeans",
     "ElementTotals",
+    "GeneratorSpec",
+    "Generators",
     "GpuHeatSpec",
     "HeatSinkSpec",
     "LoopSpec",
@@ -44,6 +49,11 @@ __all__ = [
     "RackSpec",
     "TowerSpec",
     "Sources",
+    "Store",
+    "StoreSpec",
+    "Supply",
+    "SupplySpec",
+    "SupplyStep",
     "Weather",
     "chain_graph",
     "indoor_loss_w",

@@ -12,6 +12,9 @@ from typing import Literal
 
 from twin.errors import InputError, SimulationError
 
+#: An islanding battery carries the site down to this share of its capacity.
+RESERVE_FRAC = 0.05
+
 
 @dataclass(frozen=True, slots=True)
 class BatterySpec:
@@ -76,11 +79,13 @@ class BatteryOrder:
 class Battery:
     """State of charge under the orders of a plant."""
 
-    __slots__ = ("spec", "stored_j")
+    __slots__ = ("given_j", "lost_j", "spec", "stored_j", "taken_j")
 
     def __init__(self, spec: BatterySpec):
         self.spec = spec
         self.stored_j = spec.capacity_j * spec.initial_frac
+        #: At the bus: what it gave and took, and what was lost on the way.
+        self.given_j = self.taken_j = self.lost_j = 0.0
 
     @property
     def soc_frac(self) -> float:
@@ -98,6 +103,26 @@ class Battery:
         lowest = -min(spec.charge_max_w, room_j / spec.charge_efficiency_frac / duration_s)
         return lowest, highest
 
+    @property
+    def at_reserve(self) -> bool:
+        """Whether it is too empty to carry the site."""
+        return self.stored_j <= RESERVE_FRAC * self.spec.capacity_j * (1 + 1e-12)
+
+    def carry(self, power_w: float, duration_s: float) -> tuple[float, float]:
+        """Carry an islanded site, floor or not; as `set_power`. The reserve bridges the step in which it is reached, and the
+        inverter's overload the step in which a load exceeds its limit: whoever chooses looks at both before the next.
+
+        Raises SimulationError for a step that would empty the battery.
+        """
+        spec = self.spec
+        store_w = power_w / spec.discharge_efficiency_frac
+        if not 0 <= store_w * duration_s <= self.stored_j:
+            raise SimulationError(
+                f"battery: it cannot carry {power_w:,.0f} W for {duration_s:g} s with {self.stored_j:,.0f} J left; shorter steps "
+                "would let it open in time"
+            )
+        return self._count(power_w, store_w, duration_s)
+
     def set_power(self, power_w: float, duration_s: float) -> tuple[float, float]:
         """Hold `power_w` at the bus for `duration_s`. Returns (power out of the store, inverter loss), both in W.
 
@@ -108,5 +133,22 @@ class Battery:
             raise SimulationError(f"battery: {power_w:,.0f} W for {duration_s:g} s is outside {lowest:,.0f} to {highest:,.0f} W")
         spec = self.spec
         store_w = power_w / spec.discharge_efficiency_frac if power_w > 0 else power_w * spec.charge_efficiency_frac
+        return self._count(power_w, store_w, duration_s)
+
+    def _count(self, power_w: float, store_w: float, duration_s: float) -> tuple[float, float]:
         self.stored_j -= store_w * duration_s
+        if power_w > 0:
+            self.given_j += power_w * duration_s
+        else:
+            self.taken_j -= power_w * duration_s
+        self.lost_j += (store_w - power_w) * duration_s
         return store_w, store_w - power_w
+
+    @property
+    def books_balance(self) -> bool:
+        """Whether taken - given - lost is the change of its content, and that is within 0 and the capacity but for rounding."""
+        spec = self.spec
+        change_j = self.stored_j - spec.initial_frac * spec.capacity_j
+        residual_j = self.taken_j - self.given_j - self.lost_j - change_j
+        rounding_j = 1e-9 * (spec.capacity_j + self.taken_j + self.given_j)
+        return abs(residual_j) <= rounding_j and -rounding_j <= self.stored_j <= spec.capacity_j + rounding_j

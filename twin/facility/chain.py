@@ -215,6 +215,11 @@ class Chain:
         return bool(self._live_taps)
 
     @property
+    def holding(self) -> bool:
+        """Whether an element is held by a source of its own now."""
+        return any(self._held)
+
+    @property
     def unfed(self) -> tuple[str, ...]:
         """Elements that work but have no power from above, held or not: a store behind one must hold it or it is dead."""
         return tuple(e.name for i, e in enumerate(self.spec.elements) if self._works(i) and not self._fed(i))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from twin.facility.component import Component
 from twin.facility.cooling import Cooling, CoolingStep, Floats
 from twin.facility.racks import Racks
 from twin.facility.spec import PlantSpec
+from twin.facility.supply import Supply, SupplyStep
 from twin.facility.weather import check_air
 
 
@@ -47,9 +49,10 @@ class PlantStep:
     """Mean powers over a step and the state at its end.
 
     utility_w + battery_w + generator_w = it_w + cooling_w + conversion_loss_w + other_w. `cooling_w` = pumps + fans + chillers.
-    `battery_w` is what leaves the battery's store (above zero: discharging) and its inverter's loss is part of the conversion
-    loss; `battery_short_w` is what its order asked for beyond its feasible range or the site's own load (nothing is exported),
-    with the order's sign; `battery_soc_frac` is None without a battery. `generator_w` is 0: no plant has generators yet.
+    `battery_w` is what leaves all stores, the battery's and those of UPS (above zero: discharging), and their loss is part of the
+    conversion loss; `battery_short_w` is what its order asked for beyond its feasible range or the site's own load (nothing is
+    exported), with the order's sign; `battery_soc_frac` is None without a battery, `ups_soc_frac` that of the emptiest UPS store,
+    None where there is none. `generator_w` is electrical: the rest of the fuel's energy leaves outdoors.
     `rack_clock_limit` (racks,) is the relative clock that heat allows.
     """
 
@@ -73,6 +76,8 @@ class PlantStep:
     battery_soc_frac: float | None
     rack_clock_limit: Floats
     _cooling: _CoolingState = field(repr=False)
+    ups_soc_frac: float | None = None
+    generators_on: int = 0
 
     @property
     def rack_die_c(self) -> Floats:
@@ -121,9 +126,14 @@ class _CoolingState(NamedTuple):
         return tuple(loops)
 
 
+#: A step in which nothing but the utility and the battery's orders carry the site.
+_NOTHING = SupplyStep()
+
+
 @dataclass(slots=True)
 class PlantEnergy:
-    """Totals since the start, in J. `battery_j` left the store; heat goes in with everything drawn, and out to the sky.
+    """Totals since the start, in J. `battery_j` left the stores, `fuel_j` the tanks. Heat goes in with everything drawn, and out
+    to the sky.
 
     `free_cooling_s` is the time of `span_s` with all chillers off, `water_kg` what cooling used."""
 
@@ -140,6 +150,7 @@ class PlantEnergy:
     water_kg: float = 0.0
     free_cooling_s: float = 0.0
     span_s: float = 0.0
+    fuel_j: float = 0.0
 
     @property
     def balance_residual_frac(self) -> float:
@@ -155,37 +166,61 @@ class PlantEnergy:
 
 
 class Plant:
-    """Racks, conversion chain, loops, circuits and battery of a site. It knows no clock but the time it was last told."""
+    """Racks, conversion chain, loops, circuits and supply of a site. It knows no clock but the time it was last told.
 
-    def __init__(self, spec: PlantSpec, start_s: float = 0.0):
+    `draws`: uniform numbers for the starts of each bank of generators, by name.
+    """
+
+    def __init__(self, spec: PlantSpec, start_s: float = 0.0, draws: Mapping[str, Iterator[float]] | None = None):
         self.spec = spec
         self.now_s = start_s
         self.racks = Racks(spec)
         self.chain = Chain(spec.chain, self.racks.shelves, spec.name)
         self.cooling = Cooling(spec)
-        self._owners = {component.key: self.cooling for component in self.cooling.components()}
         #: (racks,): which racks have power and are not off for heat. It is another array once any rack's state changes.
         self._up_of = (self.chain.rack_live, self.cooling.rack_tripped)
         self.rack_up: npt.NDArray[np.bool_] = self.chain.rack_live & ~self.cooling.rack_tripped
         self.battery = Battery(spec.battery) if spec.battery is not None else None
+        self.supply = Supply(spec.supply, self.chain, self.battery, draws or {})
+        self._owners: dict[str, Cooling | Supply] = {
+            component.key: owner for owner in (self.cooling, self.supply) for component in owner.components()
+        }
         self.energy = PlantEnergy()
         self._stored_from_j = self.cooling.stored_j()
 
     def components(self) -> tuple[Component, ...]:
         """Everything of it that can fail."""
-        return (*self.chain.components(), *self.cooling.components())
+        return (*self.chain.components(), *self.cooling.components(), *self.supply.components())
 
     def fail(self, key: str, units: int = 1) -> None:
         """Take `units` of a component away from the next step on. Raises SimulationError where there are none to take."""
         self._owner(key).fail(key, units)
+        self._tell_supply(key, live=False)
         self._settle_power()
 
     def repair(self, key: str, units: int = 1) -> None:
         """Give `units` of a component back from the next step on. Raises SimulationError where none are missing."""
         self._owner(key).repair(key, units)
+        self._tell_supply(key, live=True)
         self._settle_power()
 
-    def _owner(self, key: str) -> Chain | Cooling:
+    def run_generators(self, power_w: float) -> None:
+        """Generators that may serve the grid give `power_w` beside the utility from when they can; 0: they stop."""
+        self.supply.run_parallel(power_w)
+
+    def next_change_s(self) -> float:
+        """Time until the supply changes by itself, infinite while nothing is under way; a step should end there."""
+        return self.supply.next_change_s() if self.supply.banks else math.inf
+
+    def _tell_supply(self, key: str, live: bool) -> None:
+        if self.supply.active and self._owner(key) is self.chain:
+            kind, _, name = key.partition("/")
+            if kind == "incomer":
+                self.supply.incomer(name, live)
+            else:
+                self.supply.choose()
+
+    def _owner(self, key: str) -> Chain | Cooling | Supply:
         return self._owners.get(key, self.chain)
 
     def _settle_power(self) -> None:
@@ -199,7 +234,7 @@ class Plant:
 
     def take_events(self) -> list[ChainEvent]:
         """What the plant did by itself since this was last asked: at the end of the last step, or by a verb since then."""
-        return self.chain.take_events()
+        return [*self.chain.take_events(), *self.supply.take_events()] if self.supply.active else self.chain.take_events()
 
     def settle(self, rack_it_w: Floats, dry_bulb_c: float, wet_bulb_c: float) -> None:
         """Put loops and circuits into the steady state of this load (racks,) and air, without counting any energy.
@@ -229,12 +264,20 @@ class Plant:
         if not (duration_s > 0 and math.isfinite(duration_s)):
             raise SimulationError(f"plant {self.spec.name}: cannot advance from {self.now_s!r} s to {to_s!r} s")
         check_air(dry_bulb_c, wet_bulb_c)
+        supply = self.supply
+        busy = supply.active and not supply.settled
+        if busy:
+            supply.prepare(duration_s)
         heat_w, it_w, shelf_loss_w, indoor_loss_w = self._heat(rack_it_w)
         cooling = self.cooling.advance(duration_s, heat_w, dry_bulb_c, wet_bulb_c)
         cooling_w, other_w = cooling.total_w, self._other_w
         outdoor_loss_w = self.chain.carry_rest(cooling_w, other_w)
         site_w = it_w + shelf_loss_w + indoor_loss_w + outdoor_loss_w + cooling_w + other_w
-        store_w, battery_loss_w, short_w, utility_w, bus_loss_w = self._deliver(battery, duration_s, site_w)
+        generators_on = supply.running if busy else 0
+        parallel_w = supply.parallel_w(duration_s, site_w) if busy else 0.0
+        store_w, battery_loss_w, short_w, utility_w, bus_loss_w = self._deliver(battery, duration_s, site_w, parallel_w)
+        carried = supply.advance(duration_s, parallel_w) if busy else _NOTHING
+        store_w, battery_loss_w = store_w + carried.store_w, battery_loss_w + carried.loss_w
         outdoor_loss_w += bus_loss_w
         gpu_c = self.cooling.heat_up(duration_s, gpu_max_w)
         self.now_s = to_s
@@ -255,14 +298,21 @@ class Plant:
             other_w,
             store_w,
             short_w,
-            0.0,
+            carried.generator_w,
             utility_w,
             self.battery.soc_frac if self.battery is not None else None,
             self.cooling.dies.clock_limit,
             self._cooling_state(gpu_c),
+            supply.soc_frac if supply.active else None,
+            generators_on,
         )
         self._count(step, cooling, outdoor_loss_w)
+        self.energy.fuel_j += carried.fuel_w * duration_s
+        if supply.active:
+            supply.see()
         self.chain.count(duration_s)
+        if busy:
+            supply.choose()
         self._settle_power()
         return step
 
@@ -286,20 +336,24 @@ class Plant:
         heat_w[-1] += indoor_loss_w + self._other_w
         return heat_w, it_w, drawn_w - it_w, indoor_loss_w
 
-    def _deliver(self, order: BatteryOrder, duration_s: float, site_w: float) -> tuple[float, float, float, float, float]:
+    def _deliver(
+        self, order: BatteryOrder, duration_s: float, site_w: float, parallel_w: float
+    ) -> tuple[float, float, float, float, float]:
         """(power out of the store, inverter loss, what the order asked for in vain, power from the feed, loss of the first
-        element). The battery stands at the output of the only first element; where there are several, on their incomers' side."""
-        chain = self.chain
-        if not chain.feed_live:
+        element). Battery and generators beside the utility stand at the output of the only first element; where there are
+        several, on their incomers' side. What holds first elements is not counted here."""
+        chain, held = self.chain, bool(self.supply.held_roots)
+        if not chain.feed_live or held or not self.supply.battery_works:
             order = BatteryOrder.hold()
         if chain.bus is None:
-            store_w, loss_w, short_w = self._run_battery(order, duration_s, chain.incomers_w(), order.limit_w)
-            return store_w, loss_w, short_w, max(0.0, chain.incomers_w() - store_w + loss_w), 0.0
-        bus_w = site_w - chain.held_w() if chain.live[chain.bus] else 0.0
+            load_w = chain.incomers_w() - parallel_w
+            store_w, loss_w, short_w = self._run_battery(order, duration_s, load_w, order.limit_w)
+            return store_w, loss_w, short_w, max(0.0, load_w - store_w + loss_w), 0.0
+        bus_w = site_w - chain.held_w() - parallel_w if chain.live[chain.bus] else 0.0
         store_w, loss_w, short_w = self._run_battery(order, duration_s, bus_w, chain.bus_output_for_w(order.limit_w))
         behind_w = max(0.0, bus_w - store_w + loss_w)
         bus_loss_w = chain.carry_bus(behind_w)
-        return store_w, loss_w, short_w, behind_w + bus_loss_w, bus_loss_w
+        return store_w, loss_w, short_w, 0.0 if held else behind_w + bus_loss_w, bus_loss_w
 
     def _run_battery(self, order: BatteryOrder, duration_s: float, load_w: float, limit_w: float) -> tuple[float, float, float]:
         """(power out of the store, inverter loss, what the order asked for in vain) at a bus with this load, to be brought to
@@ -330,12 +384,13 @@ class Plant:
         energy.conversion_loss_j += step.conversion_loss_w * duration_s
         energy.battery_j += step.battery_w * duration_s
         energy.other_j += step.other_w * duration_s
+        energy.generator_j += step.generator_w * duration_s
         energy.heat_in_j += (step.it_w + step.cooling_w + step.conversion_loss_w + step.other_w) * duration_s
         # a part of the chain and the battery stand outdoors; so do the dry coolers' fans and the chillers
         outdoors_w = outdoor_loss_w + step.battery_loss_w + cooling.outdoor_fan_w + cooling.chiller_w
         energy.heat_rejected_j += (cooling.rejected_w + outdoors_w) * duration_s
         energy.span_s += duration_s
         energy.water_kg += cooling.water_kg_per_s * duration_s
-        if not cooling.chiller_w:
+        if cooling.outdoor_fan_w and not cooling.chiller_w:
             energy.free_cooling_s += duration_s
         energy.heat_stored_j = self.cooling.stored_j() - self._stored_from_j

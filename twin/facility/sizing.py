@@ -11,7 +11,9 @@ from twin.facility.battery import BatterySpec
 from twin.facility.coolant import WATER, coolant
 from twin.facility.electrical import ElectricalElement
 from twin.facility.exchanger import wall_w_per_k
+from twin.facility.generator import GeneratorSpec
 from twin.facility.spec import ChillerSpec, CircuitSpec, GpuHeatSpec, HeatSinkSpec, LoopSpec, PadSpec
+from twin.facility.store import StoreSpec
 from twin.facility.tower import TowerSpec
 
 #: specific heat of air at 20 to 40 C and 1 atm (ASHRAE Handbook, Fundamentals).
@@ -25,6 +27,44 @@ _CHILLER = ("carnot_frac", "evaporator_approach_k", "condenser_approach_k", "lif
 def element(part: Part, name: str, rated_w: float) -> ElectricalElement:
     """A UPS or transformer of this total rating."""
     return ElectricalElement.from_efficiencies(name, rated_w, part.numbers("load_frac"), part.numbers("efficiency_frac"))
+
+
+def generators(
+    part: Part, name: str, count: int, rated_w: float, tank_s: float | None, return_hold_s: float, for_grid: bool
+) -> GeneratorSpec:
+    """A bank of `count` units of `rated_w` each, with fuel for `tank_s` of all of them at their rating."""
+    return GeneratorSpec(
+        name=name,
+        count=count,
+        rated_w=rated_w,
+        start_s=part.number("start_s"),
+        start_probability_frac=part.number("start_probability_frac"),
+        start_attempts=round(part.number("start_attempts")),
+        ramp_w_per_s=rated_w / part.number("ramp_s"),
+        least_load_frac=part.number("least_load_frac"),
+        run_min_s=part.number("run_min_s"),
+        efficiency_half_frac=part.number("efficiency_half_frac"),
+        efficiency_full_frac=part.number("efficiency_full_frac"),
+        fuel_j=math.inf if tank_s is None else tank_s * count * rated_w / part.number("efficiency_full_frac"),
+        fuel_j_per_l=part.number("fuel_j_per_l") if part.has("fuel_j_per_l") else 0.0,
+        return_hold_s=return_hold_s,
+        for_grid=for_grid,
+    )
+
+
+def ups_store(part: Part, ups: ElectricalElement, time_s: float, recharge_frac: float, reserve_frac: float) -> StoreSpec:
+    """Batteries that carry the UPS at its rating, its loss included, for `time_s` from full to empty."""
+    link_w = ups.rated_w + ups.loss_w(ups.rated_w)
+    discharge_frac = part.number("discharge_efficiency_frac")
+    return StoreSpec(
+        name=ups.name,
+        capacity_j=link_w * time_s / discharge_frac,
+        discharge_max_w=link_w,
+        charge_max_w=recharge_frac * ups.rated_w,
+        discharge_efficiency_frac=discharge_frac,
+        charge_efficiency_frac=part.number("charge_efficiency_frac"),
+        reserve_frac=reserve_frac,
+    )
 
 
 def power_shelf(part: Part, rack_rated_w: float) -> ElectricalElement:

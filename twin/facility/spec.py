@@ -11,7 +11,10 @@ from twin.facility.battery import BatterySpec
 from twin.facility.chiller import ChillerSpec
 from twin.facility.chain_spec import ChainSpec
 from twin.facility.electrical import ElectricalElement
+from twin.facility.supply import SupplySpec
 from twin.facility.tower import TowerSpec, evaporation_heat_j_per_kg
+
+_NO_SUPPLY = SupplySpec()
 
 
 def _check(owner: str, item: object, positive: tuple[str, ...], fraction: tuple[str, ...]) -> None:
@@ -206,6 +209,7 @@ class PlantSpec:
     battery: BatterySpec | None
     other_w: float
     coupling_step_s: float = 10.0
+    supply: SupplySpec = _NO_SUPPLY
 
     def __post_init__(self) -> None:
         _check(f"plant {self.name}", self, ("coupling_step_s",), ())
@@ -213,6 +217,8 @@ class PlantSpec:
             raise InputError(f"plant {self.name}: other_w must be at least 0 W, not {self.other_w!r}")
         if not self.racks:
             raise InputError(f"plant {self.name}: no racks")
+        if self.supply.islanding and self.battery is None:
+            raise InputError(f"plant {self.name}: there is no battery to carry it as an island")
         loop_names = [loop.name for loop in (*self.loops, self.air)]
         circuit_names = [circuit.name for circuit in self.circuits]
         for names in ([rack.name for rack in self.racks], [*loop_names, *circuit_names]):

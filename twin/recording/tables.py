@@ -131,6 +131,8 @@ _POWER = (
     _number("tokens_per_s", "token/s", "output tokens generated at the site, scaled by `represent` as power is"),
     _number("job_gpu_w", "W", "GPUs held by jobs; a part of gpu_w"),
     _number("job_gpus", "", "GPUs held by jobs, mean over the step"),
+    _number("ups_soc_frac", "", "content of the emptiest UPS store at the end of the step, 0 to 1; null without one", True),
+    _number("generators_on", "", "generators that ran in the step; the most of its plant steps"),
 )
 
 _THERMAL = (

@@ -23,7 +23,7 @@ def chain_references(site: dict[str, Any], path: Path) -> Iterator[Finding]:
     if not electrical.get("chain"):
         yield from _short_form(site, electrical, path)
         return
-    for key in SHORT_FORM:
+    for key in (*SHORT_FORM, "ups_store"):
         if electrical.get(key) is not None:
             yield (*at, key), "belongs to the short form of the chain; a site with `chain` does without it"
     feed = get(site, ("feed", "name"))

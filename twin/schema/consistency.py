@@ -34,6 +34,7 @@ def topology_consistency(topology: Topology, catalog: Catalog) -> Iterator[Findi
                 yield from ((("sites", s, *path), fault) for fault in cooling_faults(part, role))
         yield from _racks(site, ("sites", s), catalog)
         yield from _loop_ratings(site, ("sites", s, "cooling", "loops"), catalog)
+        yield from _stores(site, ("sites", s), catalog)
 
 
 def _named_parts(site: Site, catalog: Catalog) -> Iterator[tuple[Path, str, Part]]:
@@ -55,6 +56,27 @@ def _named_parts(site: Site, catalog: Catalog) -> Iterator[tuple[Path, str, Part
         yield ("electrical", "chain", place, "part"), "element", catalog.part("electrical", element.part)
     if site.battery is not None:
         yield ("battery", "part"), "battery", catalog.part("battery", site.battery.part)
+    if electrical.ups_store is not None:
+        yield ("electrical", "ups_store", "part"), "battery", catalog.part("battery", electrical.ups_store.part)
+    for place, element in enumerate(electrical.chain):
+        if element.store is not None:
+            yield ("electrical", "chain", place, "store", "part"), "battery", catalog.part("battery", element.store.part)
+    for index, bank in enumerate(site.generators):
+        yield ("generators", index, "part"), "generator", catalog.part("generator", bank.part)
+
+
+def _stores(site: Site, at: Path, catalog: Catalog) -> Iterator[Finding]:
+    """Batteries of what is no UPS; tanks of what is piped in, and liquid fuels without one."""
+    for place, element in enumerate(site.electrical.chain):
+        part = catalog.part("electrical", element.part)
+        if element.store is not None and part.has("element") and part.text("element") != "ups":
+            yield (*at, "electrical", "chain", place, "store"), f"{element.name} is a {part.text('element')}; a UPS has batteries"
+    for index, bank in enumerate(site.generators):
+        liquid = catalog.part("generator", bank.part).has("fuel_j_per_l")
+        if liquid and bank.tank is None:
+            yield (*at, "generators", index, "tank"), f"is missing: {bank.part} burns a liquid fuel"
+        elif not liquid and bank.tank is not None:
+            yield (*at, "generators", index, "tank"), f"{bank.part} is on piped fuel and has no tank"
 
 
 def _racks(site: Site, at: Path, catalog: Catalog) -> Iterator[Finding]:

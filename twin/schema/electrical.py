@@ -11,12 +11,14 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from twin.schema.base import CatalogName, Count, Model, Name
-from twin.schema.quantities import Number, PositivePower
+from twin.schema.quantities import FractionBelowOne, Number, PositiveFraction, PositivePower, PositiveTime
 
 ShelfName = Annotated[str, CatalogName("electrical", "power shelf", "psu_rated_w")]
 UpsName = Annotated[str, CatalogName("electrical", "UPS")]
 TransformerName = Annotated[str, CatalogName("electrical", "transformer")]
 ElementName = Annotated[str, CatalogName("electrical", "element of a chain", "element")]
+
+StoreName = Annotated[str, CatalogName("battery")]
 
 #: The keys of the short form, which the full form does without.
 SHORT_FORM = ("ups", "ups_rating", "transformer", "transformer_rating")
@@ -35,6 +37,19 @@ class Breaker(Model):
     """Multiple of the rating at which it trips at once."""
 
 
+class UpsStore(Model):
+    """The batteries of a UPS: they carry its output when its input is dead, and are charged again afterwards."""
+
+    part: StoreName
+    """Battery of the catalogue, on the DC link of the UPS (efficiencies)."""
+    time: PositiveTime
+    """How long a full store carries the UPS's rating."""
+    recharge: PositiveFraction = 0.1
+    """Largest power of the recharge over the UPS's rating; a load at its input."""
+    reserve: FractionBelowOne = 0.05
+    """Content at which the store opens."""
+
+
 class ChainElement(Model):
     """An element of the chain: one or more like units in parallel that share its load evenly."""
 
@@ -50,6 +65,8 @@ class ChainElement(Model):
     """The incomer or the element that feeds it; one and no more."""
     breaker: Breaker | None = None
     """Its breaker. Without one it must carry what hangs on it; with one that may be more, until the breaker trips."""
+    store: UpsStore | None = None
+    """The batteries of a UPS, all its units together."""
 
 
 class Electrical(Model):
@@ -61,6 +78,8 @@ class Electrical(Model):
     """Uninterruptible power supply of the catalogue (short form)."""
     ups_rating: PositivePower | None = None
     """Total UPS rating of the site (short form)."""
+    ups_store: UpsStore | None = None
+    """Batteries of the UPS (short form); without any the racks are dark as soon as its input is."""
     transformer: TransformerName | None = None
     """Transformer of the catalogue (short form)."""
     transformer_rating: PositivePower | None = None
@@ -88,12 +107,14 @@ def elements_of(electrical: Electrical, feed: str) -> tuple[ChainElement, ...]:
     assert electrical.ups_rating is not None
     incomer = incomers_of(electrical, feed)[0]
 
-    def element(name: str, part: str, rating: float, fed_from: str) -> ChainElement:
-        return ChainElement.model_construct(name=name, part=part, rating=rating, count=1, fed_from=fed_from, breaker=None)
+    def element(name: str, part: str, rating: float, fed_from: str, store: UpsStore | None = None) -> ChainElement:
+        return ChainElement.model_construct(
+            name=name, part=part, rating=rating, count=1, fed_from=fed_from, breaker=None, store=store
+        )
 
     return (
         element("transformer", electrical.transformer, electrical.transformer_rating, incomer),
-        element("ups", electrical.ups, electrical.ups_rating, "transformer"),
+        element("ups", electrical.ups, electrical.ups_rating, "transformer", electrical.ups_store),
     )
 
 

@@ -71,7 +71,19 @@ class OwnParts(Model):
     """A catalogue file: parts of one kind."""
 
     kind: Literal[
-        "gpu", "cpu", "rack", "switch", "nic", "optic", "model", "backend", "battery", "cooling", "electrical", "reliability"
+        "gpu",
+        "cpu",
+        "rack",
+        "switch",
+        "nic",
+        "optic",
+        "model",
+        "backend",
+        "battery",
+        "generator",
+        "cooling",
+        "electrical",
+        "reliability",
     ]
     """What the parts are (`twin catalog` lists all kinds)."""
     replaces: Flag = False

@@ -52,6 +52,10 @@ NEEDS = {
     "ups": _CHAIN,
     "transformer": _CHAIN,
     "battery": ("discharge_efficiency_frac", "charge_efficiency_frac"),
+    "generator": (
+        *("start_s", "start_probability_frac", "start_attempts", "ramp_s", "least_load_frac", "run_min_s"),
+        *("efficiency_half_frac", "efficiency_full_frac"),
+    ),
 }
 #: what a rack is counted in, at least one of each.
 _COUNTS = ("gpus", "scale_up_domain_gpus", "nodes", "nics")

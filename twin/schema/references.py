@@ -52,6 +52,7 @@ def topology_references(data: dict[str, Any], prefix: Path = ()) -> Iterator[Fin
     for path, site in _items(data, (*prefix, "sites")):
         yield from _differ(data, (*path, "racks"))
         yield from _differ(data, (*path, "cpu_racks"))
+        yield from _differ(data, (*path, "generators"))
         yield from _differ(data, (*path, "cooling", "loops"))
         loops = _names(data, (*path, "cooling", "loops"))
         for kind in ("racks", "cpu_racks"):

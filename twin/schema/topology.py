@@ -10,16 +10,18 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from twin.schema.base import CatalogName, Count, FieldError, Model, Name
+from twin.schema.base import CatalogName, Count, FieldError, Flag, Model, Name
 from twin.schema.electrical import Electrical
 from twin.schema.quantities import (
     CoolantTemperature,
     NonNegativePower,
+    NonNegativeTime,
     Number,
     OutdoorTemperature,
     PositiveEnergy,
     PositiveFraction,
     PositivePower,
+    PositiveTime,
     UnitFraction,
 )
 
@@ -33,6 +35,7 @@ ChillerName = Annotated[str, CatalogName("cooling", "chiller", "carnot_frac")]
 ColdPlateName = Annotated[str, CatalogName("cooling", "cold plate", "still_frac")]
 AirHandlerName = Annotated[str, CatalogName("cooling", "air handler", "water_range_k")]
 BatteryName = Annotated[str, CatalogName("battery")]
+GeneratorName = Annotated[str, CatalogName("generator")]
 
 
 class Feed(Model):
@@ -134,12 +137,34 @@ class Battery(Model):
     """State of charge that is kept for ride-through and never sold."""
     initial: UnitFraction = 0.9
     """State of charge at the start."""
+    islanding: Flag = False
+    """Whether it can carry the whole site by itself while nothing else does, down to 5 % and whatever its floor."""
 
     @model_validator(mode="after")
     def _initial_above_floor(self) -> Self:
         if self.initial < self.floor:
             raise FieldError("initial", f"a charge of {self.initial:g} is below the floor of {self.floor:g}")
         return self
+
+
+class Generators(Model):
+    """Identical generators that can stand in for the utility. They start by themselves when an incomer is lost whose load no
+    other one takes over."""
+
+    name: Name
+    """Name of the bank."""
+    part: GeneratorName
+    """Generator of the catalogue (start, ramp, efficiency)."""
+    count: Count
+    """How many units."""
+    rating: PositivePower
+    """Electrical rating of one unit."""
+    tank: PositiveTime | None = None
+    """How long the tank lasts with every unit at its rating; for a liquid fuel only, and due there."""
+    return_hold: NonNegativeTime = 300.0
+    """How long the utility must be back before the site goes back to it."""
+    for_grid: Flag = False
+    """Whether they may run for the grid's sake, beside the utility; many permits forbid it."""
 
 
 class Climate(Model):
@@ -200,6 +225,8 @@ class Site(Model):
     """Conversion chain."""
     battery: Battery | None = None
     """Site battery, if there is one."""
+    generators: tuple[Generators, ...] = ()
+    """Banks of generators."""
     climate: Climate
     """Outdoor air."""
     fixed_load: NonNegativePower = 0.0
