@@ -151,6 +151,9 @@ def _energy(run_dir: Path, totals: RunTotals) -> dict[str, Any]:
     whole = SiteEnergy(
         **{name: math.fsum(getattr(site, name) for site in sites) for name in _ENERGIES},
         balance_residual_frac=max((abs(site.balance_residual_frac) for site in sites), default=0.0),
+        it_shares_j={
+            share: math.fsum(site.it_shares_j[share] for site in sites) for share in (sites[0].it_shares_j if sites else ())
+        },
     )
     energy = _site_energy(whole)
     # Per joule consumed, not per joule bought: a battery that ends emptier than it began must not flatter the factory.
@@ -169,6 +172,7 @@ def _site_energy(energy: SiteEnergy) -> dict[str, Any]:
         "pue": _ratio(_consumed_j(energy), energy.it_j),
         "pue_iso": _ratio(_consumed_j(energy), energy.it_j + energy.shelf_loss_j),
         "balance_residual_frac": energy.balance_residual_frac,
+        "it_shares_j": dict(energy.it_shares_j),
     }
 
 

@@ -29,7 +29,8 @@ class SiteEnergy:
     """Energy of one site over the run, integrated exactly by the plant; signs as in the power table.
 
     `shelf_loss_j` is the part of `conversion_loss_j` lost in the racks' power shelves. `balance_residual_frac` is what is
-    left of the balance utility + battery + generator = it + cooling + conversion_loss + other, over utility.
+    left of the balance utility + battery + generator = it + cooling + conversion_loss + other, over utility. `it_shares_j` add up
+    to `it_j`.
     """
 
     utility_j: float
@@ -41,6 +42,7 @@ class SiteEnergy:
     generator_j: float
     other_j: float
     balance_residual_frac: float
+    it_shares_j: dict[str, float] = field(default_factory=dict)
 
 
 #: What keeps GPUs from the speed of light: losses of `PoolTime`, in the order of reports.
@@ -52,7 +54,8 @@ class PoolTime:
     """GPU seconds of a pool, and what it made of them. `gpus` are those it has at the end.
 
     `light_s` is what the work done takes at the speed of light: every efficiency 1, no overheads, batches as large as arithmetic
-    needs. `lost_s` is what came on top, by cause (`LOSSES`); with it, that adds up to `available_s`.
+    needs. `lost_s` is what came on top, by cause (`LOSSES`); with it, that adds up to `available_s`. `phases` are GPU seconds and
+    joules by what the GPUs did: `prefill` (steps with prompts alone), `mixed`, `decode`, `idle`.
     """
 
     gpus: int
@@ -61,6 +64,8 @@ class PoolTime:
     lost_s: dict[str, float]
     output_tokens: float
     prompt_tokens: float
+    phases: dict[str, tuple[float, float]] = field(default_factory=dict)
+    tdp_w: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,7 +127,7 @@ class PlantProcess:
         """Advance the plant to `to_s` on what the stations have used since the last step."""
         site = self._site
         span_s = to_s - self._last_s
-        tokens_out = 0.0
+        tokens_out = memory_j = 0.0
         means = self.means
         for place, station in enumerate(site.stations):
             now = station.worker.progress(to_s)
@@ -137,6 +137,7 @@ class PlantProcess:
             tokens = now.output_tokens - last.output_tokens
             self._power_w[place] = used_j / span_s / station.worker.spec.gpus
             tokens_out += tokens
+            memory_j += now.memory_j - last.memory_j
             pool = station.pool
             means.pool_gpu_j[pool] = means.pool_gpu_j.get(pool, 0.0) + used_j
             means.pool_busy_s[pool] = means.pool_busy_s.get(pool, 0.0) + busy_s
@@ -144,7 +145,9 @@ class PlantProcess:
             means.pool_instance_s[pool] = means.pool_instance_s.get(pool, 0.0) + span_s
         jobs = None if site.jobs is None else site.jobs.loads(to_s)
         rack_gpu_w, rack_it_w, hottest_w = site.loads.power(self._power_w, jobs)
+        memory_w = site.represent * memory_j / span_s + (0.0 if jobs is None else jobs.memory_w)
         cpu_w = self._cpu_w(to_s)
+        shares = site.shares.split(rack_gpu_w, rack_it_w, memory_w, 0.0, float(cpu_w.sum()))
         if len(cpu_w):
             rack_it_w, hottest_w = np.concatenate((rack_it_w, cpu_w)), np.concatenate((hottest_w, np.zeros(len(cpu_w))))
             self.cpu_j += float(cpu_w.sum()) * span_s
@@ -165,7 +168,7 @@ class PlantProcess:
         means.battery_j += step.battery_w * span_s
         self._last_s = to_s
         held = (0.0, 0.0) if jobs is None else (float(jobs.gpus.sum()), float(jobs.gpu_w.sum()))
-        self._recorder.add(step, gpu_w, tokens_out * site.represent, target_w, held)
+        self._recorder.add(step, gpu_w, tokens_out * site.represent, target_w, held, shares)
         self._watch_limit(to_s, step, level_w)
         self._throttle(to_s, step)
         return step

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,9 @@ from twin.facility import Plant, Weather
 from twin.grid import FeedSchedule
 from twin.performance import GpuPower
 from twin.serving import JobQueue
+
+if TYPE_CHECKING:
+    from twin.engine.rack_shares import RackShares
 
 Floats = NDArray[np.float64]
 
@@ -95,6 +99,7 @@ class SiteRuntime:
     weather: Weather
     feed: FeedSchedule
     loads: RackLoads
+    shares: RackShares
     cpu_racks: CpuRacks
     represent: int
     #: The battery's standing order: follow the level in force, or rest.

@@ -7,18 +7,19 @@ from math import inf
 from typing import Any, NamedTuple
 
 from twin.engine.clock import Clock
-from twin.serving import Progress, TimeSplit, Worker
+from twin.serving import PhaseTotals, Progress, TimeSplit, Worker
 
 
 class Span(NamedTuple):
-    """A station's time in a pool, of one of the instances that it stands for: how long, what it did and made meanwhile, and the
-    most sequences it decoded together."""
+    """A station's time in a pool, of one of the instances that it stands for: how long, what it did and made meanwhile, the
+    most sequences it decoded together, and its time and energy by phase."""
 
     gpus: int
     span_s: float
     split: TimeSplit
     progress: Progress
     largest_batch: int
+    phases: PhaseTotals
 
 
 class Station:
@@ -31,6 +32,7 @@ class Station:
         "_clock",
         "_joined_s",
         "_on_output",
+        "_phases_before",
         "_progress_before",
         "_split_before",
         "_wake_s",
@@ -57,6 +59,7 @@ class Station:
         self.last = Progress(0.0, 0.0, 0.0, 0.0, 0.0)
         self._joined_s = 0.0
         self._split_before = TimeSplit()
+        self._phases_before = PhaseTotals()
         self._progress_before = self.last
         self._clock = clock
         self._on_output = on_output
@@ -72,6 +75,7 @@ class Station:
             TimeSplit(*(now - before for now, before in zip(split, self._split_before, strict=True))),
             Progress(*(now - before for now, before in zip(progress, self._progress_before, strict=True))),
             worker.largest_batch,
+            worker.phases(now_s).since(self._phases_before),
         )
 
     def join_pool(self, pool: str, now_s: float) -> Span:
@@ -79,6 +83,7 @@ class Station:
         span = self.span(now_s)
         self.pool, self._joined_s = pool, now_s
         self._split_before, self._progress_before = self.worker.time_split(now_s), self.worker.progress(now_s)
+        self._phases_before = self.worker.phases(now_s)
         return span
 
     def touched(self) -> None:

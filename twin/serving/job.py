@@ -53,6 +53,8 @@ class Job:
         self._begun_s = 0.0  # of the phase under way
         self._power_w = 0.0  # of all its GPUs, in the phase under way
         self._energy_j = 0.0
+        self._memory_w = 0.0  # the part of the power that goes into memory traffic, and its energy
+        self._memory_j = 0.0
         self._kept_s = self._lost_s = self._open_s = self._saving_s = self._starting_s = 0.0
         self._saved_at_s = 0.0
         self._pause_by_s: float | None = None
@@ -159,7 +161,11 @@ class Job:
         """Totals up to `now_s`, which is not past the next change."""
         held = self._kept_s + self._lost_s + self._open_s + self._saving_s + self._starting_s + self._part_s
         elapsed_s = now_s - self._begun_s if self.holds_gpus else 0.0
-        return JobProgress(self._energy_j + self._power_w * elapsed_s, held + self.gpus * elapsed_s)
+        return JobProgress(
+            self._energy_j + self._power_w * elapsed_s,
+            held + self.gpus * elapsed_s,
+            self._memory_j + self._memory_w * elapsed_s,
+        )
 
     def gpu_time(self, now_s: float) -> GpuTime:
         """Where its GPU-seconds went up to `now_s`."""
@@ -199,13 +205,15 @@ class Job:
         self.status, self.gpus = "starting", gpus
         self._begin(now_s, self.spec.wait_w, now_s + self.spec.restart_s)
 
-    def _begin(self, now_s: float, gpu_w: float, end_s: float, ahead: float = 0.0) -> None:
+    def _begin(self, now_s: float, gpu_w: float, end_s: float, ahead: float = 0.0, memory_w: float = 0.0) -> None:
         self._begun_s, self._power_w, self.next_change_s, self._ahead = now_s, self.gpus * gpu_w, end_s, ahead
+        self._memory_w = self.gpus * memory_w
 
     def _book(self, now_s: float) -> float:
         """The phase under way ends: its energy is counted; its GPU-seconds."""
         elapsed_s = now_s - self._begun_s
         self._energy_j += self._power_w * elapsed_s
+        self._memory_j += self._memory_w * elapsed_s
         self._begun_s = now_s
         return self.gpus * elapsed_s
 
@@ -306,7 +314,8 @@ class Job:
         if self._tell or self._pause_by_s is not None:
             steps = 1
         self.status, self._steps = "stepping", steps
-        self._begin(now_s, self.spec.step.watts(self.clock), now_s + (steps - ahead) * self._step_s, ahead)
+        end_s = now_s + (steps - ahead) * self._step_s
+        self._begin(now_s, self.spec.step.watts(self.clock), end_s, ahead, self.spec.step.memory_w(self.clock))
 
     def _due(self, now_s: float, steps_open: int, step_s: float, ahead: float = 0.0) -> int:
         """Steps from `now_s` until the job must save or is done: `steps_open` are not saved, `ahead` of the first is made."""
@@ -370,13 +379,13 @@ class Job:
         return lost
 
     def _give_back(self, what: str, steps: int) -> None:
-        self.status, self.gpus, self.next_change_s, self._power_w = "paused", 0, inf, 0.0
+        self.status, self.gpus, self.next_change_s, self._power_w, self._memory_w = "paused", 0, inf, 0.0, 0.0
         self.pauses += 1
         self._pause_by_s, self._tell = None, False
         self.outbox.append((what, steps))
 
     def _finish(self, now_s: float) -> None:
-        self.status, self.gpus, self.next_change_s, self._power_w = "done", 0, inf, 0.0
+        self.status, self.gpus, self.next_change_s, self._power_w, self._memory_w = "done", 0, inf, 0.0, 0.0
         self._pause_by_s = None
         self.finish_s = now_s
         self.outbox.append((DONE, 0))
