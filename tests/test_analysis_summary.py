@@ -309,5 +309,11 @@ def test_peaks_of_a_meter_by_hand(tmp_path: Path) -> None:
             output.writer("power").append(row)
         output.close_tables()
         found = peak(output.path, "a")
-        assert found == {"peak_w": 300.0, "peak_15min_w": pytest.approx((600 * 300 + 300 * 200) / 900), "over_contract_s": 600.0}
+        assert found == {
+            "peak_w": 300.0,
+            "peak_15min_w": pytest.approx((600 * 300 + 300 * 200) / 900),
+            "over_contract_s": 600.0,
+            "rise_w_per_s_max": pytest.approx(200.0 / 600.0),
+            "fall_w_per_s_max": pytest.approx(100.0 / 600.0),
+        }
         assert peak(output.path, "b")["peak_w"] is None

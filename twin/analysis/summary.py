@@ -173,7 +173,13 @@ def _site_energy(energy: SiteEnergy) -> dict[str, Any]:
         "pue_iso": _ratio(_consumed_j(energy), energy.it_j + energy.shelf_loss_j),
         "balance_residual_frac": energy.balance_residual_frac,
         "it_shares_j": dict(energy.it_shares_j),
+        "smoothing_waste_j": _smoothing_j(energy),
     }
+
+
+def _smoothing_j(energy: SiteEnergy) -> float:
+    """What GPUs burnt to smooth their power; conversion and cooling come on top of it."""
+    return energy.it_shares_j.get("smoothing", 0.0)
 
 
 def _consumed_j(energy: SiteEnergy) -> float:
@@ -186,6 +192,8 @@ def _economics(requests: Requests, totals: RunTotals) -> dict[str, Any]:
     if totals.energy_price_usd_per_j is not None:
         cost_usd = math.fsum(site.utility_j for site in totals.energy.values()) * totals.energy_price_usd_per_j
         economics["energy_cost_usd"] = cost_usd
+        waste_j = math.fsum(_smoothing_j(site) for site in totals.energy.values())
+        economics["smoothing_waste_usd"] = waste_j * totals.energy_price_usd_per_j
         economics["usd_per_million_output_tokens"] = _ratio(cost_usd * 1e6, totals.output_tokens_total * totals.represent)
     return economics
 

@@ -232,7 +232,7 @@ def _invariants(scenario: Scenario, sites: Sequence[SiteRun], admission: Admissi
                 check("job_steps_conserved", steps.done == steps.kept + steps.lost + steps.open)
                 check("job_time_adds_up", abs(math.fsum(spent) - held_s) <= _ENERGY_TOLERANCE * max(held_s, 1.0))
         done = [worker.progress(horizon_s) for worker in workers]
-        gpu_j = represent * sum(each.energy_j for each in done) + spare_j
+        gpu_j = represent * sum(each.energy_j for each in done) + spare_j + site.recorder.shares_j.smoothing
         check("gpu_energy_reaches_the_plant", abs(gpu_j - site.recorder.gpu_j) <= _ENERGY_TOLERANCE * gpu_j)
         shares_j = site.recorder.shares_j
         it_j = runtime.plant.energy.it_j

@@ -133,6 +133,11 @@ class JobProcess:
             job.set_power(self._clock.now_s, clock_lock=clock, cap_w=cap_w)
             self._touched(job)
 
+    def hold_back(self, job: Job, now_s: float, ramp_w: float) -> None:
+        """Smoothing lets each GPU of a job rise to `ramp_w`, no further for now."""
+        job.set_power(now_s, ramp_w=ramp_w)
+        self._touched(job)
+
     def throttle(self, now_s: float, allowed: Floats) -> None:
         """Heat takes the clock: each job runs no faster than the hottest of its racks allows."""
         for job in self.queue.jobs:

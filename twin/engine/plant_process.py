@@ -11,6 +11,7 @@ import numpy as np
 from twin.engine.clock import Clock
 from twin.engine.records import SiteRecorder
 from twin.engine.site_runtime import SiteRuntime
+from twin.engine.smoothing_process import SmoothingProcess
 from twin.errors import SimulationError
 from twin.facility import BatteryOrder, PlantStep
 
@@ -78,7 +79,9 @@ class PlantProcess:
         recorder: SiteRecorder,
         times: Iterator[StepTime],
         horizon_s: float,
+        smoothing: SmoothingProcess | None = None,
     ):
+        self._smoothing = smoothing
         self._clock = clock
         self._site = site
         self._recorder = recorder
@@ -144,10 +147,13 @@ class PlantProcess:
             means.pool_tokens[pool] = means.pool_tokens.get(pool, 0.0) + tokens
             means.pool_instance_s[pool] = means.pool_instance_s.get(pool, 0.0) + span_s
         jobs = None if site.jobs is None else site.jobs.loads(to_s)
-        rack_gpu_w, rack_it_w, hottest_w = site.loads.power(self._power_w, jobs)
+        station_w, smoothing_w = self._power_w, 0.0
+        if self._smoothing is not None:
+            station_w, jobs, smoothing_w = self._smoothing.step(to_s, span_s, station_w, jobs)
+        rack_gpu_w, rack_it_w, hottest_w = site.loads.power(station_w, jobs)
         memory_w = site.represent * memory_j / span_s + (0.0 if jobs is None else jobs.memory_w)
         cpu_w = self._cpu_w(to_s)
-        shares = site.shares.split(rack_gpu_w, rack_it_w, memory_w, 0.0, float(cpu_w.sum()))
+        shares = site.shares.split(rack_gpu_w, rack_it_w, memory_w, smoothing_w, float(cpu_w.sum()))
         if len(cpu_w):
             rack_it_w, hottest_w = np.concatenate((rack_it_w, cpu_w)), np.concatenate((hottest_w, np.zeros(len(cpu_w))))
             self.cpu_j += float(cpu_w.sum()) * span_s
@@ -171,6 +177,8 @@ class PlantProcess:
         self._recorder.add(step, gpu_w, tokens_out * site.represent, target_w, held, shares)
         self._watch_limit(to_s, step, level_w)
         self._throttle(to_s, step)
+        if self._smoothing is not None:
+            self._smoothing.hold_back(to_s, span_s)
         return step
 
     def _cpu_w(self, to_s: float) -> np.ndarray:

@@ -42,8 +42,8 @@ class RackShares:
 
     What a rack draws beside its GPUs and its share of the fabric stands at a load between idle (0) and full (1): its CPUs, NICs
     and NVSwitches stand at the same between their own two powers. Fans move air in proportion to the load, on top of what they
-    move when idle, and draw by the cube of the flow. The rest is what remains. Of a rack that draws less than when idle, all parts
-    shrink alike.
+    move when idle, and draw by the cube of the flow. The rest is what remains. Of a rack that draws less than when idle, all
+    parts shrink alike.
     """
 
     def __init__(self, loads: RackLoads, idle_w: Floats, busy_w: Floats, optic_frac: float):

@@ -21,6 +21,7 @@ from twin.engine.plant_process import PlantProcess, StepTime, step_times
 from twin.engine.records import SiteRecorder
 from twin.engine.site_builder import build_site
 from twin.engine.site_runtime import SiteRuntime
+from twin.engine.smoothing_process import SmoothingProcess
 from twin.engine.task_records import TaskRecorder
 from twin.engine.workload_source import sessions
 from twin.recording import RunDirectory
@@ -62,7 +63,8 @@ class Simulation:
             control.step,
             runtime.feed.boundaries_s(),
         )
-        plant = PlantProcess(self._clock, runtime, recorder, times, horizon_s)
+        smoothing = None if scenario.power_smoothing is None else SmoothingProcess(runtime, scenario.power_smoothing)
+        plant = PlantProcess(self._clock, runtime, recorder, times, horizon_s, smoothing)
         acting = ControlProcess(self._clock, runtime, plant, recorder, policy_of(control), control, scenario.tiers)
         planner = None
         if scenario.serving.planner is not None:

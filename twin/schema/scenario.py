@@ -10,6 +10,7 @@ from twin.schema.base import Count, FieldError, Model, Name, PluginName
 from twin.schema.jobs import Job
 from twin.schema.own_parts import OwnParts
 from twin.schema.pareto import Pareto
+from twin.schema.power_smoothing import PowerSmoothing
 from twin.schema.quantities import (
     EnergyPrice,
     NonNegativeTime,
@@ -158,6 +159,8 @@ class Scenario(Model):
     """Policy and actuators."""
     grid: Grid = Grid()
     """Events and prices."""
+    power_smoothing: PowerSmoothing | None = None
+    """Smooths the power of GPUs; without it, it is as their work makes it."""
     jobs: tuple[Job, ...] = ()
     """Work that can wait: a list of jobs, or the path of a job list (CSV or YAML), replaced by its content on loading."""
     records: Records = Records()

@@ -46,6 +46,7 @@ class Job:
         self.clock_lock = 1.0
         self.thermal_limit = 1.0
         self.cap_w = spec.step.power.tdp_w
+        self.ramp_w = inf
         self._step_s = 0.0
         self._steps = 0  # of the jump under way
         self._ahead = 0.0  # share of the jump's first step that was made before the jump, at other clocks
@@ -119,9 +120,16 @@ class Job:
             self._cut(self._boundary_at_or_after(now_s))
 
     def set_power(
-        self, now_s: float, *, clock_lock: float | None = None, cap_w: float | None = None, thermal_limit: float | None = None
+        self,
+        now_s: float,
+        *,
+        clock_lock: float | None = None,
+        cap_w: float | None = None,
+        thermal_limit: float | None = None,
+        ramp_w: float | None = None,
     ) -> None:
-        """Change the clock lock (relative), the cap per GPU (W) or the die's limit (relative) from now on."""
+        """Change the clock lock (relative), the cap per GPU (W), the die's limit (relative) or what smoothing lets a GPU rise to
+        (W) from now on."""
         power = self.spec.step.power
         if clock_lock is not None:
             self.clock_lock = min(1.0, max(power.clock_min_frac, clock_lock))
@@ -129,6 +137,8 @@ class Job:
             self.cap_w = min(cap_w, power.tdp_w)
         if thermal_limit is not None:
             self.thermal_limit = min(1.0, max(power.clock_min_frac, thermal_limit))
+        if ramp_w is not None:
+            self.ramp_w = ramp_w
         self.advance(now_s)  # what ends at this moment has ended
         if self.status == "stepping" and self._next_clock() != self.clock:
             self._change_clock(now_s)
@@ -400,7 +410,7 @@ class Job:
         """The highest clock that lock, die and cap allow; the lowest there is where the cap is out of reach."""
         step = self.spec.step
         clock, _ = clock_under_cap(
-            self.cap_w,
+            min(self.cap_w, self.ramp_w),
             min(self.clock_lock, self.thermal_limit),
             step.power,
             step.gemm_compute_s,
