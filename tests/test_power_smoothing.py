@@ -85,8 +85,8 @@ def test_settings_out_of_range() -> None:
 
 
 def _walk(part: dict[str, float], needs: list[tuple[float, float]], steps: int = 4000) -> list[float]:
-    """Mean W of each span, by a walk in fine steps: towards what is due by no more than the ramps allow. Work that needs more than
-    that was held back: its level is sought such that the mean is the need."""
+    """Mean W of each span, by a walk in fine steps: towards what is due by no more than the ramps allow. Work that needs more
+    than that was held back: its level is sought such that the mean is the need."""
     power_w, idle_s, means = needs[0][1], float("inf"), []
 
     def towards(begin_w: float, target_w: float, at_s: float) -> float:
@@ -164,7 +164,7 @@ def _run(out: Path, **changes: object) -> tuple[dict, dict]:
 
 
 def test_a_floor_burns_power_and_smooths_the_meter(tmp_path: Path) -> None:
-    plain, rough = _run(tmp_path / "plain")
+    plain, _ = _run(tmp_path / "plain")
     smoothed, smooth = _run(tmp_path / "smooth", power_smoothing=SMOOTHING)
     waste_j = smoothed["energy"]["smoothing_waste_j"]
     assert plain["energy"]["smoothing_waste_j"] == 0.0
@@ -189,3 +189,40 @@ def test_a_pool_that_is_not_named_is_not_smoothed(tmp_path: Path) -> None:
         load_scenario(QUICKSTART, overrides={"power_smoothing": {**SMOOTHING, "pools": ["jobs"]}})
     with pytest.raises(InputError, match="ramp_up"):
         load_scenario(QUICKSTART, overrides={"power_smoothing": {**SMOOTHING, "ramp_up": "40 W"}})
+
+
+def test_jobs_are_smoothed_and_a_rise_holds_their_work_back(tmp_path: Path) -> None:
+    """A job on 64 GPUs that stops for a checkpoint of 10 s every 40 s: power falls by 20 W/s to the floor instead of at once."""
+    given = {
+        "horizon": "3 min",
+        "grid.events": [],
+        "control.policy": "none",
+        "workload.arrivals": {"process": "poisson", "rate": "1 /s"},
+        "serving.pools.0.instances": 2,
+        "jobs": [
+            {
+                "name": "tune",
+                "kind": "training",
+                "racks": "racks",
+                "gpus": 16,
+                "step": {"time": "2 s", "gpus": 16, "compute_share": "50 %", "power": "90 %"},
+                "checkpoint": {"interval": 20, "cost": "10 s"},
+                "restart": "10 s",
+                "steps": 10_000,
+            }
+        ],
+    }
+    runs = {}
+    for name, more in (("plain", {}), ("smooth", {"power_smoothing": {**SMOOTHING, "hysteresis": "15 s", "pools": ["jobs"]}})):
+        out = tmp_path / name
+        api.run(QUICKSTART, out=out, set={**given, **more})
+        power, jobs = (pq.read_table(out / f"{table}.parquet").to_pydict() for table in ("power", "jobs"))
+        runs[name] = np.array(power["job_gpu_w"]), np.array(power["smoothing_w"]), jobs["steps_done"][0], jobs["energy_j"][0]
+    (rough_w, none_w, more_steps, _), (smooth_w, burnt_w, fewer_steps, needed_j) = runs["plain"], runs["smooth"]
+    assert not none_w.any()
+    assert burnt_w.sum() > 0
+    assert np.diff(rough_w).min() < -16 * 400
+    assert np.diff(smooth_w).min() >= -16 * 20 * (1 + 1e-9)
+    assert more_steps > fewer_steps > 0.8 * more_steps
+    # steps of 1 s: what the job needed and what was burnt on top is what its GPUs drew
+    assert smooth_w.sum() == pytest.approx(needed_j + burnt_w.sum())

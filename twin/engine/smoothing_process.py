@@ -32,7 +32,7 @@ class SmoothingProcess:
 
         self._site = site
         self._places = [place for place, station in enumerate(site.stations) if smoothed(station.pool)]
-        self._jobs: list[Job] = site.queue.jobs if site.queue is not None and smoothed(ALL_JOBS) else []
+        self._jobs: tuple[Job, ...] = tuple(site.queue.jobs) if site.queue is not None and smoothed(ALL_JOBS) else ()
         powers = [site.stations[place].worker.spec.power for place in self._places]
         powers += [job.spec.step.power for job in self._jobs]
         self._tdp_w = np.array([power.tdp_w for power in powers])
