@@ -58,7 +58,7 @@ def test_unpublished_power_is_an_error() -> None:
 
 
 def test_a_cap_that_does_not_bind_in_decode_saves_nothing_where_a_clock_lock_does() -> None:
-    """Two actuators: decode draws half of the TDP, so a cap at 70 % never acts on it; a lock at 0.6 saves a third of the power."""
+    """Two actuators: decode draws half of the TDP, so a cap at 70 % never acts; a lock at 0.6 saves a third of the power."""
     clock, unmet = clock_under_cap(490.0, 1.0, gpu_power(CATALOG.part("gpu", "h100")), *_terms("h100", 8, 16, 16 * 1000))
     assert (clock, unmet) == (1.0, False)
     assert watts("h100", 8, 16, 16 * 1000, clock=0.6) < 0.85 * watts("h100", 8, 16, 16 * 1000)
