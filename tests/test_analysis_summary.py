@@ -117,6 +117,7 @@ def test_energy_hardware_and_money(summary: dict[str, Any]) -> None:
     chat_usd = (44 * 10 + 400 * 1) * 1e-6 * 2
     money = summary["economics"]
     by_tier, by_kind = money.pop("revenue_by_tier"), money.pop("revenue_by_kind")
+    assert money.pop("smoothing_waste_usd") == 0.0
     assert money == pytest.approx({"revenue_usd": chat_usd, "energy_cost_usd": 1.0, "usd_per_million_output_tokens": 1e6 / 240})
     kinds = {"input_usd": 400e-6 * 2, "cached_input_usd": 0.0, "output_usd": 440e-6 * 2, "credit_usd": 0.0}
     assert by_kind == pytest.approx(kinds)
@@ -305,9 +306,15 @@ def test_peaks_of_a_meter_by_hand(tmp_path: Path) -> None:
     """10 minutes at 100 W, 10 at 300 W, 10 at 200 W on a contract of 250 W: the dearest 15 minutes hold all of the second."""
     with RunDirectory.create(tmp_path / "run") as output:
         for end_s, watts in ((600.0, 100.0), (1200.0, 300.0), (1800.0, 200.0)):
-            row = (end_s, "a", watts, watts, 0.0, 0.0, 0.0, 0.0, 250.0, None, None, 0.0, 0.0, 0.0, watts, 0.0, 0.0, 0.0)
+            row = (end_s, "a", watts, watts, 0.0, 0.0, 0.0, 0.0, 250.0, None, None, 0.0, 0.0, 0.0, watts, *[0.0] * 14)
             output.writer("power").append(row)
         output.close_tables()
         found = peak(output.path, "a")
-        assert found == {"peak_w": 300.0, "peak_15min_w": pytest.approx((600 * 300 + 300 * 200) / 900), "over_contract_s": 600.0}
+        assert found == {
+            "peak_w": 300.0,
+            "peak_15min_w": pytest.approx((600 * 300 + 300 * 200) / 900),
+            "over_contract_s": 600.0,
+            "rise_w_per_s_max": pytest.approx(200.0 / 600.0),
+            "fall_w_per_s_max": pytest.approx(100.0 / 600.0),
+        }
         assert peak(output.path, "b")["peak_w"] is None

@@ -30,7 +30,8 @@ def test_energy_and_gpu_seconds_add_up() -> None:
     job = started()
     job.advance(130.0)
     # 20 s and 4 s at 150 W, 100 s and the 6 s under way at 600 W, on 8 GPUs
-    assert job.progress(130.0) == pytest.approx((8 * (24 * 150 + 106 * 600), 8 * 130.0))
+    assert job.progress(130.0).memory_j == pytest.approx(8 * 106 * 100)
+    assert job.progress(130.0)[:2] == pytest.approx((8 * (24 * 150 + 106 * 600), 8 * 130.0))
     assert job.gpu_time(130.0) == pytest.approx((800.0, 0.0, 48.0, 32.0, 160.0))
     assert job.steps(130.0) == (10, 10, 0, 0)
     assert job.steps(135.0) == (11, 10, 0, 1)

@@ -7,6 +7,7 @@ import pytest
 from twin.catalog import load_catalog
 from twin.errors import UnknownValueError
 from twin.performance import GpuPower, ModelShape, Parallelism, Precision, gpu_power, interconnect_of, step_cost
+from twin.serving import clock_under_cap
 
 CATALOG = load_catalog()
 
@@ -54,3 +55,41 @@ def test_a_clock_lock_saves_decode_energy() -> None:
 def test_unpublished_power_is_an_error() -> None:
     with pytest.raises(UnknownValueError, match="rubin_ultra has no published 'idle_w'"):
         gpu_power(CATALOG.part("gpu", "rubin_ultra"))
+
+
+def test_a_cap_that_does_not_bind_in_decode_saves_nothing_where_a_clock_lock_does() -> None:
+    """Two actuators: decode draws half of the TDP, so a cap at 70 % never acts; a lock at 0.6 saves a third of the power."""
+    clock, unmet = clock_under_cap(490.0, 1.0, gpu_power(CATALOG.part("gpu", "h100")), *_terms("h100", 8, 16, 16 * 1000))
+    assert (clock, unmet) == (1.0, False)
+    assert watts("h100", 8, 16, 16 * 1000, clock=0.6) < 0.85 * watts("h100", 8, 16, 16 * 1000)
+
+
+def _terms(gpu_name: str, tp: int, decodes: int, context: float) -> tuple[float, ...]:
+    gpu = CATALOG.part("gpu", gpu_name)
+    shape = ModelShape.from_part(CATALOG.part("model", "llama_3_1_70b"))
+    links = interconnect_of(gpu, 0.95)
+    cost = step_cost(shape, Precision("bf16", "bf16"), Parallelism(tp=tp), gpu, CATALOG.part("backend", "vllm"), links)
+    compute, memory, network = cost.token_terms(decodes)
+    attention, reading = context * cost.decode_attention_compute_s, context * cost.attention_memory_s
+    overhead = network + cost.host_s(decodes, prompts=False)
+    return compute, memory, attention, reading, overhead, compute + attention, memory + reading
+
+
+def test_power_over_batch_rises_then_stays() -> None:
+    """gpt-oss-120b on one B200: measured 660, 952 and 674 W at batches of 8, 256 and 3072. The model rises and then stays about
+    level: docs/plant/gpu.md says what it lacks for the peak and the fall."""
+    gpu = CATALOG.part("gpu", "b200")
+    shape = ModelShape.from_part(CATALOG.part("model", "gpt_oss_120b"))
+    links = interconnect_of(gpu, 0.95)
+    cost = step_cost(shape, Precision("fp4", "bf16"), Parallelism(), gpu, CATALOG.part("backend", "vllm"), links)
+    drawn = []
+    for batch in (8, 256, 3072):
+        compute, memory, _ = cost.token_terms(batch)
+        compute += 1000 * batch * cost.decode_attention_compute_s
+        memory += 1000 * batch * cost.attention_memory_s
+        step = cost.step_s(batch, 1000 * batch)
+        drawn.append(gpu_power(gpu).step_energy_j(step, compute, memory) / step)
+    assert drawn[0] == pytest.approx(660, rel=0.15)
+    assert drawn[1] > 1.15 * drawn[0]
+    assert drawn[2] == pytest.approx(drawn[1], rel=0.05)
+    assert drawn[2] == pytest.approx(674, rel=0.15)

@@ -17,14 +17,29 @@ def hardware(totals: RunTotals) -> dict[str, Any]:
     of `lost_frac` it adds up to 1. `bound_output_tokens_per_s` is the rate at which the same mix would come out at that speed.
     Where a planner moves instances between pools, `planner_moves` counts them; a pool's `gpus` are those at the end, and its
     shares are of the time that it had each.
+    A pool's `phases` tell what its GPUs drew in steps with prompts alone (`prefill`), with prompts and decoding sequences
+    (`mixed`), with decoding sequences alone (`decode`), and idle.
     """
     pools = list(totals.pools.values())
     return {
         "gpus": sum(pool.gpus for pool in pools),
         **_shares(pools, totals.horizon_s),
         **({} if totals.planner_moves is None else {"planner_moves": totals.planner_moves}),
-        "pools": {name: {"gpus": pool.gpus, **_shares([pool], totals.horizon_s)} for name, pool in totals.pools.items()},
+        "pools": {
+            name: {"gpus": pool.gpus, **_shares([pool], totals.horizon_s), "phases": _phases(pool)}
+            for name, pool in totals.pools.items()
+        },
     }
+
+
+def _phases(pool: PoolTime) -> dict[str, dict[str, float | None]]:
+    """By what the pool's GPUs did: GPU seconds, joules, mean watts of a GPU, and these over its TDP; null where it never did."""
+    found: dict[str, dict[str, float | None]] = {}
+    for phase, (gpu_s, energy_j) in pool.phases.items():
+        gpu_w = energy_j / gpu_s if gpu_s > 0 else None
+        tdp_frac = None if gpu_w is None or pool.tdp_w is None else gpu_w / pool.tdp_w
+        found[phase] = {"gpu_s": gpu_s, "energy_j": energy_j, "gpu_w": gpu_w, "tdp_frac": tdp_frac}
+    return found
 
 
 def _shares(pools: Sequence[PoolTime], horizon_s: float) -> dict[str, Any]:

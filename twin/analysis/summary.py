@@ -169,6 +169,9 @@ def _energy(run_dir: Path, totals: RunTotals) -> dict[str, Any]:
         **{name: math.fsum(getattr(site, name) for site in sites) for name in (*_ENERGIES, *_COOLING, *_FUEL)},
         stores={},
         balance_residual_frac=max((abs(site.balance_residual_frac) for site in sites), default=0.0),
+        it_shares_j={
+            share: math.fsum(site.it_shares_j[share] for site in sites) for share in (sites[0].it_shares_j if sites else ())
+        },
     )
     energy = _site_energy(whole)
     # Per joule consumed, not per joule bought: a battery that ends emptier than it began must not flatter the factory.
@@ -208,12 +211,19 @@ def _site_energy(energy: SiteEnergy) -> dict[str, Any]:
         "wue_l_per_kwh": _ratio(energy.water_kg * 3.6e6, energy.it_j),
         "free_cooling_frac": _ratio(energy.free_cooling_s, energy.span_s),
         **{name: getattr(energy, name) for name in _FUEL},
+        "it_shares_j": dict(energy.it_shares_j),
+        "smoothing_waste_j": _smoothing_j(energy),
     }
 
 
 def _partial(energy: SiteEnergy, part_j: float) -> float | None:
     """Partial PUE: what PUE would be if nothing but this part came on top of IT; the parts less 1 add up to PUE less 1."""
     return _ratio(energy.it_j + part_j, energy.it_j)
+
+
+def _smoothing_j(energy: SiteEnergy) -> float:
+    """What GPUs burnt to smooth their power; conversion and cooling come on top of it."""
+    return energy.it_shares_j.get("smoothing", 0.0)
 
 
 def _consumed_j(energy: SiteEnergy) -> float:
@@ -226,6 +236,8 @@ def _economics(requests: Requests, totals: RunTotals) -> dict[str, Any]:
     if totals.energy_price_usd_per_j is not None:
         cost_usd = math.fsum(site.utility_j for site in totals.energy.values()) * totals.energy_price_usd_per_j
         economics["energy_cost_usd"] = cost_usd
+        waste_j = math.fsum(_smoothing_j(site) for site in totals.energy.values())
+        economics["smoothing_waste_usd"] = waste_j * totals.energy_price_usd_per_j
         economics["usd_per_million_output_tokens"] = _ratio(cost_usd * 1e6, totals.output_tokens_total * totals.represent)
     return economics
 

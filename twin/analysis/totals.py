@@ -42,7 +42,7 @@ class SiteEnergy:
     `shelf_loss_j` is the part of `conversion_loss_j` lost in the racks' power shelves. `balance_residual_frac` is what is
     left of the balance utility + battery + generator = it + cooling + conversion_loss + other, over utility. `water_kg` is what
     cooling used, `free_cooling_s` how long of `span_s` all chillers were off. `fuel_j` is what generators burnt, lower heating
-    value, `fuel_l` the liquid part of it; `stores` the content of each store at the end, 0..1.
+    value, `fuel_l` the liquid part of it; `stores` the content of each store at the end, 0..1. `it_shares_j` add up to `it_j`.
     """
 
     utility_j: float
@@ -60,6 +60,7 @@ class SiteEnergy:
     fuel_j: float = 0.0
     fuel_l: float = 0.0
     stores: Mapping[str, float] = field(default_factory=dict)
+    it_shares_j: dict[str, float] = field(default_factory=dict)
 
 
 #: What keeps GPUs from the speed of light: losses of `PoolTime`, in the order of reports.
@@ -72,7 +73,8 @@ class PoolTime:
 
     `light_s` is what the work done takes at the speed of light: every efficiency 1, no overheads, batches as large as arithmetic
     needs. `lost_s` is what came on top, by cause (`LOSSES`); with it, that adds up to `available_s`. In `down_s` instances could
-    not work: hardware had failed, or they were starting again.
+    not work: hardware had failed, or they were starting again. `phases` are GPU seconds and joules by what the GPUs did: `prefill`
+    (steps with prompts alone), `mixed`, `decode`, `idle`.
     """
 
     gpus: int
@@ -82,6 +84,8 @@ class PoolTime:
     output_tokens: float
     prompt_tokens: float
     down_s: float = 0.0
+    phases: dict[str, tuple[float, float]] = field(default_factory=dict)
+    tdp_w: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

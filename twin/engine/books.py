@@ -30,7 +30,7 @@ from twin.schema.instances import instance_of
 from twin.schema.scenario import Scenario
 from twin.schema.topology import Site
 from twin.schema.workload import Tier
-from twin.serving import Admission, CacheCounts, KvTier, Worker
+from twin.serving import PHASES, Admission, CacheCounts, KvTier, Worker
 
 #: Instances of a pool below which thinning changes how often a KV-aware router finds a call's prefix (seen on curtail_80: 5-9 %
 #: of the energy with 3 instances for 12).
@@ -104,6 +104,15 @@ def _pool_times(scenario: Scenario, sites: Sequence[SiteRun]) -> dict[str, PoolT
         }
         available_s = scenario.represent * math.fsum(span.gpus * span.span_s for span in spans)
         busy_s = scenario.represent * math.fsum(span.gpus * span.progress.busy_s for span in spans)
+        phases = {
+            phase: (
+                scenario.represent * math.fsum(span.gpus * span.phases.time_s[i] for span in spans),
+                scenario.represent * math.fsum(span.phases.energy_j[i] for span in spans),
+            )
+            for i, phase in enumerate(PHASES)
+        }
+        worked_j = math.fsum(energy_j for _, energy_j in phases.values())
+        idle_j = scenario.represent * math.fsum(span.progress.energy_j for span in spans) - worked_j
         times[name] = PoolTime(
             gpus=sum(pool.real_gpus for pool in pools),
             available_s=available_s,
@@ -112,6 +121,8 @@ def _pool_times(scenario: Scenario, sites: Sequence[SiteRun]) -> dict[str, PoolT
             output_tokens=scenario.represent * math.fsum(span.progress.output_tokens for span in spans),
             prompt_tokens=scenario.represent * math.fsum(span.progress.prefill_tokens for span in spans),
             down_s=scenario.represent * math.fsum(span.gpus * span.down_s for span in spans),
+            phases={**phases, "idle": (available_s - busy_s, idle_j)},
+            tdp_w=pools[0].power.tdp_w,
         )
     return times
 
@@ -254,13 +265,22 @@ def _invariants(scenario: Scenario, sites: Sequence[SiteRun], admission: Admissi
                 check("job_steps_conserved", steps.done == steps.kept + steps.lost + steps.open)
                 check("job_time_adds_up", abs(math.fsum(spent) - held_s) <= _ENERGY_TOLERANCE * max(held_s, 1.0))
         done = [worker.progress(horizon_s) for worker in workers]
-        gpu_j = represent * sum(each.energy_j for each in done) + spare_j
+        gpu_j = represent * sum(each.energy_j for each in done) + spare_j + site.recorder.shares_j.smoothing
         check("gpu_energy_reaches_the_plant", abs(gpu_j - site.recorder.gpu_j) <= _ENERGY_TOLERANCE * gpu_j)
+        shares_j = site.recorder.shares_j
+        it_j = runtime.plant.energy.it_j
+        check("it_shares_add_up", abs(math.fsum(shares_j) - it_j) <= _ENERGY_TOLERANCE * it_j)
+        check("no_it_share_below_zero", min(shares_j) >= -_ENERGY_TOLERANCE * it_j)
         splits = [math.fsum(worker.time_split(horizon_s)) for worker in workers]
         split_adds_up = all(
             abs(s - d.busy_s) <= _ENERGY_TOLERANCE * max(d.busy_s, 1.0) for s, d in zip(splits, done, strict=True)
         )
         check("losses_add_up", split_adds_up)
+        phases_s = [math.fsum(worker.phases(horizon_s).time_s) for worker in workers]
+        check(
+            "phases_add_up",
+            all(abs(s - d.busy_s) <= _ENERGY_TOLERANCE * max(d.busy_s, 1.0) for s, d in zip(phases_s, done, strict=True)),
+        )
         below = [worker.memory.lower for worker in workers] + [_storage(site)]
         check("kv_tokens_conserved", all(worker.memory.books_balance for worker in workers))
         check("kv_tiers_conserved", all(tier.books_balance for tier in below if tier is not None))
@@ -327,4 +347,5 @@ def _energy(site: SiteRun) -> SiteEnergy:
         fuel_j=energy.fuel_j,
         fuel_l=site.runtime.plant.supply.fuel_l,
         stores=site.runtime.plant.supply.contents,
+        it_shares_j=site.recorder.shares_j._asdict(),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twin.catalog import Catalog
 from twin.engine.placement import Place
-from twin.fabric import Endpoint, FabricPlan, Network, fabric_w, network_spec, site_plan
+from twin.fabric import Endpoint, FabricPlan, Network, fabric_w, network_spec, optics_w, site_plan
 from twin.fabric.site import end_powers_w
 from twin.schema.serving import Pool
 from twin.schema.topology import Site
@@ -12,8 +12,9 @@ from twin.schema.topology import Site
 
 def build_network(
     site: Site, pools: list[Pool], places: dict[str, list[Place]], catalog: Catalog, represent: int
-) -> tuple[Network, float]:
-    """Transfers between the simulated instances, in the order of the pools, and what the whole fabric draws in W.
+) -> tuple[Network, float, float]:
+    """Transfers between the simulated instances, in the order of the pools; what the whole fabric draws, and of that its optics,
+    in W.
 
     Raises UnknownValueError for a switch whose power or latency nobody has published.
     """
@@ -24,7 +25,8 @@ def build_network(
         for pool in pools
         for number, at in enumerate(places[pool.name][: pool.instances // represent])
     ]
-    return Network(network_spec(site, gpu, catalog), plan, endpoints), site_fabric_w(site, plan, catalog)
+    of_optics_w = optics_w(plan, *end_powers_w(site, catalog))
+    return Network(network_spec(site, gpu, catalog), plan, endpoints), site_fabric_w(site, plan, catalog), of_optics_w
 
 
 def site_fabric_w(site: Site, plan: FabricPlan, catalog: Catalog) -> float:

@@ -31,11 +31,12 @@ _NOTHING = JobProgress(0.0, 0.0)
 @dataclass(frozen=True, slots=True)
 class JobLoads:
     """What jobs did to each rack over a plant step, arrays of shape (racks,): GPUs held and watts drawn by them (means), watts of
-    the hottest of them."""
+    the hottest of them; and `memory_w`, the watts of all of them that went into memory traffic."""
 
     gpus: Floats
     gpu_w: Floats
     hottest_w: Floats
+    memory_w: float = 0.0
 
 
 class JobProcess:
@@ -54,6 +55,7 @@ class JobProcess:
         self._seen_s = 0.0
         self._step_s = 0.0
         self._rack_j, self._rack_gpu_s, self._hottest_w = (np.zeros(racks) for _ in range(3))
+        self._memory_j = 0.0
         self.gpu_s = np.zeros(racks)
 
     def begin(self) -> None:
@@ -132,6 +134,11 @@ class JobProcess:
             job.set_power(self._clock.now_s, clock_lock=clock, cap_w=cap_w)
             self._touched(job)
 
+    def hold_back(self, job: Job, now_s: float, ramp_w: float) -> None:
+        """Smoothing lets each GPU of a job rise to `ramp_w`, no further for now."""
+        job.set_power(now_s, ramp_w=ramp_w)
+        self._touched(job)
+
     def throttle(self, now_s: float, allowed: Floats) -> None:
         """Heat takes the clock: each job runs no faster than the hottest of its racks allows."""
         for job in self.queue.jobs:
@@ -159,7 +166,8 @@ class JobProcess:
                 self._book(job, now_s)
         span_s = now_s - self._step_s
         self._step_s = now_s
-        loads = JobLoads(self._rack_gpu_s / span_s, self._rack_j / span_s, self._hottest_w)
+        loads = JobLoads(self._rack_gpu_s / span_s, self._rack_j / span_s, self._hottest_w, self._memory_j / span_s)
+        self._memory_j = 0.0
         self.gpu_s += self._rack_gpu_s
         self._rack_j, self._rack_gpu_s, self._hottest_w = (np.zeros(len(self.gpu_s)) for _ in range(3))
         return loads
@@ -245,6 +253,7 @@ class JobProcess:
         gpu_s, used_j = now.held_gpu_s - last.held_gpu_s, now.energy_j - last.energy_j
         if gpu_s <= 0.0:
             return
+        self._memory_j += now.memory_j - last.memory_j
         racks = self.queue.floor.racks(name)
         held = sum(gpus for _, gpus in racks)
         for rack, gpus in racks:

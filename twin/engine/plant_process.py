@@ -13,6 +13,7 @@ from twin.engine.clock import Clock
 from twin.engine.rack_records import RackRecorder
 from twin.engine.records import SiteRecorder
 from twin.engine.site_runtime import SiteRuntime
+from twin.engine.smoothing_process import SmoothingProcess
 from twin.errors import SimulationError
 from twin.facility import BatteryOrder, PlantStep
 
@@ -82,7 +83,9 @@ class PlantProcess:
         racks: RackRecorder,
         times: Iterator[StepTime],
         horizon_s: float,
+        smoothing: SmoothingProcess | None = None,
     ):
+        self._smoothing = smoothing
         self._clock = clock
         self._site = site
         self._recorder = recorder
@@ -150,7 +153,7 @@ class PlantProcess:
         """Advance the plant to `to_s` on what the stations have used since the last step."""
         site = self._site
         span_s = to_s - self._last_s
-        tokens_out = 0.0
+        tokens_out = memory_j = 0.0
         means = self.means
         for place, station in enumerate(site.stations):
             now = station.worker.progress(to_s)
@@ -160,14 +163,20 @@ class PlantProcess:
             tokens = now.output_tokens - last.output_tokens
             self._power_w[place] = used_j / span_s / station.worker.spec.gpus
             tokens_out += tokens
+            memory_j += now.memory_j - last.memory_j
             pool = station.pool
             means.pool_gpu_j[pool] = means.pool_gpu_j.get(pool, 0.0) + used_j
             means.pool_busy_s[pool] = means.pool_busy_s.get(pool, 0.0) + busy_s
             means.pool_tokens[pool] = means.pool_tokens.get(pool, 0.0) + tokens
             means.pool_instance_s[pool] = means.pool_instance_s.get(pool, 0.0) + span_s
         jobs = None if site.jobs is None else site.jobs.loads(to_s)
-        rack_gpu_w, rack_it_w, hottest_w = site.loads.power(self._power_w, jobs)
+        station_w, smoothing_w = self._power_w, 0.0
+        if self._smoothing is not None:
+            station_w, jobs, smoothing_w = self._smoothing.step(to_s, span_s, station_w, jobs)
+        rack_gpu_w, rack_it_w, hottest_w = site.loads.power(station_w, jobs)
+        memory_w = site.represent * memory_j / span_s + (0.0 if jobs is None else jobs.memory_w)
         cpu_w = self._cpu_w(to_s)
+        shares = site.shares.split(rack_gpu_w, rack_it_w, memory_w, smoothing_w, float(cpu_w.sum()))
         if len(cpu_w):
             rack_it_w, hottest_w = np.concatenate((rack_it_w, cpu_w)), np.concatenate((hottest_w, np.zeros(len(cpu_w))))
             self.cpu_j += float(cpu_w.sum()) * span_s
@@ -189,12 +198,14 @@ class PlantProcess:
         means.generator_j += step.generator_w * span_s
         self._last_s = to_s
         held = (0.0, 0.0) if jobs is None else (float(jobs.gpus.sum()), float(jobs.gpu_w.sum()))
-        self._recorder.add(step, gpu_w, tokens_out * site.represent, target_w, held)
+        self._recorder.add(step, gpu_w, tokens_out * site.represent, target_w, held, shares)
         self._racks.add(step, rack_it_w, rack_gpu_w, site.plant.rack_up)
         for event in site.plant.take_events():
             self._recorder.event(to_s, *event)
         self._watch_limit(to_s, step, level_w)
         self._throttle(to_s, step)
+        if self._smoothing is not None:
+            self._smoothing.hold_back(to_s, span_s)
         if (tripped := site.plant.cooling.rack_tripped) is not self._tripped:
             self._report_trips(to_s, tripped)
         self.watch_racks(to_s)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from twin.engine.rack_shares import Shares
 from twin.engine.station import Station
 from twin.errors import SimulationError
 from twin.fabric import Network
 from twin.facility import Chain, PlantStep
 from twin.recording import RunDirectory
 from twin.serving import Progress
+
+_NO_SHARES = Shares(*(0.0 for _ in Shares._fields))
 
 
 @dataclass(slots=True)
@@ -29,6 +32,7 @@ class _Sums:
     job_gpu_s: float = 0.0
     generators_on: int = 0
     target_w: float | None = None
+    shares_j: Shares = _NO_SHARES
 
 
 class SiteRecorder:
@@ -51,13 +55,23 @@ class SiteRecorder:
         self.shelf_loss_j = 0.0
         self.battery_loss_j = 0.0
         self.gpu_j = 0.0
+        self.shares_j = _NO_SHARES
 
     def event(self, time_s: float, kind: str, subject: str, detail: str) -> None:
         """Something happened."""
         self._events.append((time_s, self._site, kind, subject, detail))
 
-    def add(self, step: PlantStep, gpu_w: float, tokens: float, target_w: float | None, jobs: tuple[float, float]) -> None:
-        """Take a plant step into the next row; `jobs` are the GPUs that jobs held and the watts these drew."""
+    def add(
+        self,
+        step: PlantStep,
+        gpu_w: float,
+        tokens: float,
+        target_w: float | None,
+        jobs: tuple[float, float],
+        shares: Shares,
+    ) -> None:
+        """Take a plant step into the next row; `jobs` are the GPUs that jobs held and the watts these drew, `shares` the watts of
+        the IT equipment by where they go."""
         sums = self._sums
         span_s = step.duration_s
         if sums.span_s and (sums.target_w is None) != (target_w is None):
@@ -76,6 +90,7 @@ class SiteRecorder:
         sums.tokens += tokens
         sums.job_gpu_s += jobs[0] * span_s
         sums.job_j += jobs[1] * span_s
+        sums.shares_j = Shares(*[total + watts * span_s for total, watts in zip(sums.shares_j, shares, strict=True)])
         if target_w is not None:
             sums.target_w = target_w if sums.target_w is None else min(sums.target_w, target_w)
         self.shelf_loss_j += step.shelf_loss_w * span_s
@@ -88,6 +103,7 @@ class SiteRecorder:
         sums, step = self._sums, self._step
         assert step is not None
         s = sums.span_s
+        self.shares_j = Shares(*[total + more for total, more in zip(self.shares_j, sums.shares_j, strict=True)])
         self._power.append(
             (
                 step.end_s,
@@ -110,6 +126,7 @@ class SiteRecorder:
                 sums.job_gpu_s / s,
                 step.ups_soc_frac,
                 sums.generators_on,
+                *[joules / s for joules in sums.shares_j],
             )
         )
         for loop in step.loops:

@@ -25,6 +25,7 @@ from twin.engine.rack_records import RackRecorder
 from twin.engine.records import SiteRecorder
 from twin.engine.site_builder import build_site
 from twin.engine.site_runtime import SiteRuntime
+from twin.engine.smoothing_process import SmoothingProcess
 from twin.engine.task_records import TaskRecorder
 from twin.engine.workload_source import sessions
 from twin.recording import RunDirectory
@@ -74,7 +75,8 @@ class Simulation:
         groups = [(group.name, group.count) for group in runtime.plant.spec.racks]
         interval_s = scenario.records.rack_interval
         by_rack = RackRecorder(runtime.name, groups, len(runtime.loads.gpus), output.writer("racks"), interval_s, horizon_s)
-        plant = PlantProcess(self._clock, runtime, recorder, by_rack, times, horizon_s)
+        smoothing = None if scenario.power_smoothing is None else SmoothingProcess(runtime, scenario.power_smoothing)
+        plant = PlantProcess(self._clock, runtime, recorder, by_rack, times, horizon_s, smoothing)
         acting = ControlProcess(self._clock, runtime, plant, recorder, policy_of(control), control, scenario.tiers)
         planner = None
         if scenario.serving.planner is not None:

@@ -17,6 +17,7 @@ from twin.engine.job_builder import build_jobs
 from twin.engine.placement import place
 from twin.engine.plant_builder import plant_spec, start_draws, weather
 from twin.engine.rack_loads import rack_gpus, rack_loads
+from twin.engine.rack_shares import rack_shares
 from twin.engine.session_run import TierRules
 from twin.engine.session_runner import SessionRunner
 from twin.engine.site_runtime import Floats, PoolRuntime, SiteRuntime
@@ -54,7 +55,7 @@ def build_site(
     represent = scenario.represent
     places = place(site, pools, catalog)
     shape = ModelShape.from_part(catalog.part("model", serving.model))
-    network, fabric_w = build_network(site, pools, places, catalog, represent)
+    network, fabric_w, optics_w = build_network(site, pools, places, catalog, represent)
     token_bytes = shape.kv_bytes_per_token(serving.precision.kv)
     storage, swap = _storage(scenario, token_bytes), serving.preemption == "swap"
     turns = _turn_keeper(serving.kv_cache, clock)
@@ -100,6 +101,7 @@ def build_site(
         _tools(scenario, site, catalog, clock, output),
     )
     dispatcher.on_finished = runner.finished
+    loads = rack_loads(site, _gpus_on(site, stations, catalog), catalog, fabric_w)
     return SiteRuntime(
         name=site.name,
         pools=runtimes,
@@ -110,7 +112,8 @@ def build_site(
         plant=Plant(plant_spec(site, catalog), draws=start_draws(site, scenario.seed)),
         weather=weather(site.climate, scenario.horizon),
         feed=feed_schedule(scenario, site),
-        loads=rack_loads(site, _gpus_on(site, stations, catalog), catalog, fabric_w),
+        loads=loads,
+        shares=rack_shares(site, loads, catalog, optics_w / fabric_w if fabric_w else 0.0),
         cpu_racks=cpu_racks(site, scenario.tools, catalog),
         represent=represent,
         queue=build_jobs(scenario, site, pools, catalog),

@@ -21,6 +21,7 @@ from twin.serving import JobQueue
 
 if TYPE_CHECKING:
     from twin.engine.outages import Outages
+    from twin.engine.rack_shares import RackShares
 
 Floats = NDArray[np.float64]
 
@@ -130,6 +131,7 @@ class SiteRuntime:
     weather: Weather
     feed: FeedSchedule
     loads: RackLoads
+    shares: RackShares
     cpu_racks: CpuRacks
     represent: int
     #: The battery's standing order: follow the level in force, or rest.

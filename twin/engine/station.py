@@ -7,12 +7,12 @@ from math import inf
 from typing import Any, NamedTuple
 
 from twin.engine.clock import Clock
-from twin.serving import Progress, Request, TimeSplit, Worker
+from twin.serving import PhaseTotals, Progress, Request, TimeSplit, Worker
 
 
 class Span(NamedTuple):
     """A station's time in a pool, of one of the instances that it stands for: how long it could work, what it did and made
-    meanwhile, the most sequences it decoded together, and how long it was down."""
+    meanwhile, the most sequences it decoded together, how long it was down, and its time and energy by phase."""
 
     gpus: int
     span_s: float
@@ -20,6 +20,7 @@ class Span(NamedTuple):
     progress: Progress
     largest_batch: int
     down_s: float
+    phases: PhaseTotals
 
 
 class Station:
@@ -36,6 +37,7 @@ class Station:
         "_down_since_s",
         "_joined_s",
         "_on_output",
+        "_phases_before",
         "_progress_before",
         "_split_before",
         "_wake_s",
@@ -67,6 +69,7 @@ class Station:
         self.last = Progress(0.0, 0.0, 0.0, 0.0, 0.0)
         self._joined_s = self._down_s = self._down_before_s = self._down_since_s = 0.0
         self._split_before = TimeSplit()
+        self._phases_before = PhaseTotals()
         self._progress_before = self.last
         self._clock = clock
         self._on_output = on_output
@@ -84,6 +87,7 @@ class Station:
             Progress(*(now - before for now, before in zip(progress, self._progress_before, strict=True))),
             worker.largest_batch,
             down_s,
+            worker.phases(now_s).since(self._phases_before),
         )
 
     def join_pool(self, pool: str, now_s: float) -> Span:
@@ -91,6 +95,7 @@ class Station:
         span = self.span(now_s)
         self.pool, self._joined_s, self._down_before_s = pool, now_s, self._down_s
         self._split_before, self._progress_before = self.worker.time_split(now_s), self.worker.progress(now_s)
+        self._phases_before = self.worker.phases(now_s)
         return span
 
     def fail(self, now_s: float) -> list[Request]:

@@ -133,6 +133,19 @@ _POWER = (
     _number("job_gpus", "", "GPUs held by jobs, mean over the step"),
     _number("ups_soc_frac", "", "content of the emptiest UPS store at the end of the step, 0 to 1; null without one", True),
     _number("generators_on", "", "generators that ran in the step; the most of its plant steps"),
+    _number("gpu_core_w", "W", "GPUs without the next and without smoothing_w; the first of the shares that add up to it_w"),
+    _number("memory_w", "W", "traffic to the memory of the GPUs; a part of gpu_w, and a share"),
+    _number("cpu_w", "W", "CPUs beside the GPUs; a share of it_w"),
+    _number("nic_w", "W", "network adapters without their optics; a share of it_w"),
+    _number("nvswitch_w", "W", "NVSwitches in the racks; a share of it_w"),
+    _number("fabric_switch_w", "W", "switches of the scale-out fabric without their optics; a share of it_w"),
+    _number("optic_w", "W", "optics of the scale-out fabric; a share of it_w"),
+    _number("fan_w", "W", "fans in the racks; a share of it_w"),
+    _number("rest_w", "W", "all else in racks with GPUs: boards, drives, host memory, regulators; a share of it_w"),
+    _number("cpu_racks_w", "W", "racks of CPUs, in which tools run; a share of it_w"),
+    _number(
+        "smoothing_w", "W", "burnt by GPUs to smooth their power, without any work done; a part of gpu_w, and the last share"
+    ),
 )
 
 _THERMAL = (

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from twin.catalog import Catalog, Part
 from twin.errors import did_you_mean
+from twin.schema.rack_parts import rack_part_faults
 
 _CHAIN = ("load_frac", "efficiency_frac")
 _SUPPLY = ("approach_k", "flow_min_frac", "time_constant_s")
@@ -132,6 +133,7 @@ def rack_faults(rack: Part, catalog: Catalog) -> Iterator[str]:
             yield f"rack {rack.name}: {said}"
     if unknown:
         return
+    yield from rack_part_faults(rack)
     counts = {key: rack.number(key) for key in _COUNTS}
     wrong = [key for key, count in counts.items() if not (count.is_integer() and 1 <= count <= _MOST)]
     if wrong:

@@ -37,6 +37,7 @@ def scenario_references(data: dict[str, Any]) -> Iterator[Finding]:
         yield from _faults(data, sites)
         yield from _jobs(data, sites)
         yield from _tools(data, sites)
+    yield from _smoothing(data)
     yield from _tiers(data)
     yield from _tenants(data)
     yield from _file(data, ("workload", "trace"), or_folder=True)
@@ -122,6 +123,19 @@ def _jobs(data: dict[str, Any], sites: list[tuple[Path, dict[str, Any]]]) -> Ite
     for path, pool in _items(data, ("serving", "pools")):
         if jobs and pool.get("name") == ALL_JOBS:
             yield (*path, "name"), f"{ALL_JOBS!r} is what policies call all jobs of a site; a pool needs another name"
+
+
+def _smoothing(data: dict[str, Any]) -> Iterator[Finding]:
+    """The pools whose power is smoothed."""
+    names = _names(data, ("serving", "pools"))
+    given = get(data, ("power_smoothing", "pools"))
+    for place, name in enumerate(given if isinstance(given, list) and names else ()):
+        path = ("power_smoothing", "pools", place)
+        if name == ALL_JOBS and name not in names:
+            if not data.get("jobs"):
+                yield path, "the scenario has no jobs"
+        elif isinstance(name, str) and name not in names:
+            yield path, f"unknown pool {name!r}{did_you_mean(name, [*names, ALL_JOBS])}"
 
 
 def _tools(data: dict[str, Any], sites: list[tuple[Path, dict[str, Any]]]) -> Iterator[Finding]:

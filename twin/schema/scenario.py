@@ -11,6 +11,7 @@ from twin.schema.faults import Faults
 from twin.schema.jobs import Job
 from twin.schema.own_parts import OwnParts
 from twin.schema.pareto import Pareto
+from twin.schema.power_smoothing import PowerSmoothing
 from twin.schema.quantities import (
     EnergyPrice,
     NonNegativeTime,
@@ -163,6 +164,8 @@ class Scenario(Model):
     """Events and prices."""
     faults: Faults = Faults()
     """What breaks."""
+    power_smoothing: PowerSmoothing | None = None
+    """Smooths the power of GPUs; without it, it is as their work makes it."""
     jobs: tuple[Job, ...] = ()
     """Work that can wait: a list of jobs, or the path of a job list (CSV or YAML), replaced by its content on loading."""
     records: Records = Records()

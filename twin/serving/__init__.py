@@ -13,6 +13,7 @@ from twin.serving.kv_memory import CacheCounts
 from twin.serving.kv_tier import KvTier, KvTierSpec
 from twin.serving.level import Level
 from twin.serving.losses import TimeSplit
+from twin.serving.phases import PHASES, PhaseTotals
 from twin.serving.planner import Move, Split, SplitPlanner
 from twin.serving.pool_load import DecodeLoad, PrefillLoad, decode_load, prefill_load
 from twin.serving.prefix_tree import ContextPath, first_tokens
@@ -28,6 +29,7 @@ __all__ = [
     "FAILED",
     "FINISHED",
     "PAUSED",
+    "PHASES",
     "PREFILLED",
     "RESERVED",
     "ROUTERS",
@@ -57,6 +59,7 @@ __all__ = [
     "Level",
     "Limits",
     "Move",
+    "PhaseTotals",
     "Plan",
     "PrefillLoad",
     "Progress",

@@ -13,6 +13,7 @@ from twin.serving.kv_memory import CacheCounts, KvMemory
 from twin.serving.kv_tier import KvTier
 from twin.serving.losses import TimeSplit
 from twin.serving.meter import Meter
+from twin.serving.phases import PhaseTotals
 from twin.serving.prompt_queue import PromptQueue
 from twin.serving.request import Request
 from twin.serving.stepper import Stepper
@@ -140,6 +141,10 @@ class Instance:
     def time_split(self, now_s: float) -> TimeSplit:
         """Where the busy time up to `now_s` went."""
         return self.meter.split(self._jump, now_s)
+
+    def phases(self, now_s: float) -> PhaseTotals:
+        """Time and energy of its steps up to `now_s`, by phase."""
+        return self.meter.phases(self._jump, now_s)
 
     def spent_j(self, request: Request) -> float:
         """GPU energy that has gone into the request up to the last step boundary booked."""

@@ -47,6 +47,7 @@ class Job:
         self.clock_lock = 1.0
         self.thermal_limit = 1.0
         self.cap_w = spec.step.power.tdp_w
+        self.ramp_w = inf
         self._step_s = 0.0
         self._steps = 0  # of the jump under way
         self._ahead = 0.0  # share of the jump's first step that was made before the jump, at other clocks
@@ -54,6 +55,8 @@ class Job:
         self._begun_s = 0.0  # of the phase under way
         self._power_w = 0.0  # of all its GPUs, in the phase under way
         self._energy_j = 0.0
+        self._memory_w = 0.0  # the part of the power that goes into memory traffic, and its energy
+        self._memory_j = 0.0
         self._kept_s = self._lost_s = self._open_s = self._saving_s = self._starting_s = 0.0
         self._saved_at_s = 0.0
         self._pause_by_s: float | None = None
@@ -129,9 +132,16 @@ class Job:
             self._cut(self._boundary_at_or_after(now_s))
 
     def set_power(
-        self, now_s: float, *, clock_lock: float | None = None, cap_w: float | None = None, thermal_limit: float | None = None
+        self,
+        now_s: float,
+        *,
+        clock_lock: float | None = None,
+        cap_w: float | None = None,
+        thermal_limit: float | None = None,
+        ramp_w: float | None = None,
     ) -> None:
-        """Change the clock lock (relative), the cap per GPU (W) or the die's limit (relative) from now on."""
+        """Change the clock lock (relative), the cap per GPU (W), the die's limit (relative) or what smoothing lets a GPU rise to
+        (W) from now on."""
         power = self.spec.step.power
         if clock_lock is not None:
             self.clock_lock = min(1.0, max(power.clock_min_frac, clock_lock))
@@ -139,6 +149,8 @@ class Job:
             self.cap_w = min(cap_w, power.tdp_w)
         if thermal_limit is not None:
             self.thermal_limit = min(1.0, max(power.clock_min_frac, thermal_limit))
+        if ramp_w is not None:
+            self.ramp_w = ramp_w
         self.advance(now_s)  # what ends at this moment has ended
         if self.status == "stepping" and self._next_clock() != self.clock:
             self._change_clock(now_s)
@@ -171,7 +183,11 @@ class Job:
         """Totals up to `now_s`, which is not past the next change."""
         held = self._kept_s + self._lost_s + self._open_s + self._saving_s + self._starting_s + self._part_s
         elapsed_s = now_s - self._begun_s if self.holds_gpus else 0.0
-        return JobProgress(self._energy_j + self._power_w * elapsed_s, held + self.gpus * elapsed_s)
+        return JobProgress(
+            self._energy_j + self._power_w * elapsed_s,
+            held + self.gpus * elapsed_s,
+            self._memory_j + self._memory_w * elapsed_s,
+        )
 
     def gpu_time(self, now_s: float) -> GpuTime:
         """Where its GPU-seconds went up to `now_s`."""
@@ -211,13 +227,15 @@ class Job:
         self.status, self.gpus = "starting", gpus
         self._begin(now_s, self.spec.wait_w, now_s + self.spec.restart_s)
 
-    def _begin(self, now_s: float, gpu_w: float, end_s: float, ahead: float = 0.0) -> None:
+    def _begin(self, now_s: float, gpu_w: float, end_s: float, ahead: float = 0.0, memory_w: float = 0.0) -> None:
         self._begun_s, self._power_w, self.next_change_s, self._ahead = now_s, self.gpus * gpu_w, end_s, ahead
+        self._memory_w = self.gpus * memory_w
 
     def _book(self, now_s: float) -> float:
         """The phase under way ends: its energy is counted; its GPU-seconds."""
         elapsed_s = now_s - self._begun_s
         self._energy_j += self._power_w * elapsed_s
+        self._memory_j += self._memory_w * elapsed_s
         self._begun_s = now_s
         return self.gpus * elapsed_s
 
@@ -318,7 +336,8 @@ class Job:
         if self._tell or self._pause_by_s is not None:
             steps = 1
         self.status, self._steps = "stepping", steps
-        self._begin(now_s, self.spec.step.watts(self.clock), now_s + (steps - ahead) * self._step_s, ahead)
+        end_s = now_s + (steps - ahead) * self._step_s
+        self._begin(now_s, self.spec.step.watts(self.clock), end_s, ahead, self.spec.step.memory_w(self.clock))
 
     def _due(self, now_s: float, steps_open: int, step_s: float, ahead: float = 0.0) -> int:
         """Steps from `now_s` until the job must save or is done: `steps_open` are not saved, `ahead` of the first is made."""
@@ -382,13 +401,13 @@ class Job:
         return lost
 
     def _give_back(self, what: str, steps: int) -> None:
-        self.status, self.gpus, self.next_change_s, self._power_w = "paused", 0, inf, 0.0
+        self.status, self.gpus, self.next_change_s, self._power_w, self._memory_w = "paused", 0, inf, 0.0, 0.0
         self.pauses += 1
         self._pause_by_s, self._tell = None, False
         self.outbox.append((what, steps))
 
     def _finish(self, now_s: float) -> None:
-        self.status, self.gpus, self.next_change_s, self._power_w = "done", 0, inf, 0.0
+        self.status, self.gpus, self.next_change_s, self._power_w, self._memory_w = "done", 0, inf, 0.0, 0.0
         self._pause_by_s = None
         self.finish_s = now_s
         self.outbox.append((DONE, 0))
@@ -403,7 +422,7 @@ class Job:
         """The highest clock that lock, die and cap allow; the lowest there is where the cap is out of reach."""
         step = self.spec.step
         clock, _ = clock_under_cap(
-            self.cap_w,
+            min(self.cap_w, self.ramp_w),
             min(self.clock_lock, self.thermal_limit),
             step.power,
             step.gemm_compute_s,

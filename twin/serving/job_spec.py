@@ -37,6 +37,10 @@ class JobStep:
         step_s = self._reference_s(clock)
         return self.power.step_energy_j(step_s, self.compute_busy_s, self.memory_busy_s, clock) / step_s
 
+    def memory_w(self, clock: float) -> float:
+        """The part of these watts that goes into memory traffic."""
+        return self.power.memory_w * self.memory_busy_s / self._reference_s(clock)
+
     def _reference_s(self, clock: float) -> float:
         return (
             max(self.gemm_compute_s / clock, self.gemm_memory_s)
@@ -85,10 +89,12 @@ class JobSpec:
 
 
 class JobProgress(NamedTuple):
-    """Running totals of a job up to a moment: energy of the GPUs while it held them, and GPU-seconds held."""
+    """Running totals of a job up to a moment: energy of the GPUs while it held them, GPU-seconds held, and the part of the energy
+    that went into memory traffic."""
 
     energy_j: float
     held_gpu_s: float
+    memory_j: float = 0.0
 
 
 class JobSteps(NamedTuple):

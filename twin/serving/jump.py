@@ -11,6 +11,7 @@ from math import ceil, sqrt
 from typing import TYPE_CHECKING, NamedTuple
 
 from twin.serving.losses import TimeSplit
+from twin.serving.phases import DECODE, MIXED, PREFILL
 
 if TYPE_CHECKING:
     from twin.performance import GpuPower, StepCost
@@ -144,6 +145,15 @@ class Jump:
             + self.compute_w * (steps * self.compute_s + self.compute_growth_s * pairs)
             + self.memory_w * (steps * self.memory_s + self.memory_growth_s * pairs)
         )
+
+    def memory_j(self, steps: int) -> float:
+        """The part of the energy of the first `steps` steps that went into memory traffic."""
+        return self.memory_w * (steps * self.memory_s + self.memory_growth_s * (0.5 * steps * (steps - 1)))
+
+    @property
+    def phase(self) -> int:
+        """Place in `twin.serving.phases.PHASES` of what its steps do."""
+        return DECODE if not self.pieces else MIXED if self.decodes else PREFILL
 
     def split(self, steps: int) -> TimeSplit:
         """Where the time of the first `steps` steps went.

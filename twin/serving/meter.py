@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from twin.serving.jump import Jump
 from twin.serving.losses import TimeSplit
+from twin.serving.phases import PHASES, PhaseTotals
 from twin.serving.worker_spec import Progress
 
 
@@ -18,6 +19,8 @@ class Meter:
 
     __slots__ = (
         "_idle_w",
+        "_phase_j",
+        "_phase_s",
         "_split",
         "attributed_j",
         "busy_s",
@@ -25,6 +28,7 @@ class Meter:
         "drafted",
         "energy_j",
         "idle_since_s",
+        "memory_j",
         "output_tokens",
         "per_sequence_j",
         "prefill_tokens",
@@ -40,6 +44,9 @@ class Meter:
         self.energy_j = 0.0
         self.step_energy_j = 0.0
         self.busy_s = 0.0
+        self.memory_j = 0.0
+        self._phase_s = [0.0] * len(PHASES)
+        self._phase_j = [0.0] * len(PHASES)
         self._split = [0.0] * len(TimeSplit._fields)
         self.output_tokens: float = 0
         self.prefill_tokens = 0
@@ -60,7 +67,11 @@ class Meter:
         energy_j = jump.energy_j(steps)
         self.energy_j += energy_j
         self.step_energy_j += energy_j
+        self.memory_j += jump.memory_j(steps)
         self.busy_s += now_s - jump.start_s
+        phase = jump.phase
+        self._phase_s[phase] += now_s - jump.start_s
+        self._phase_j[phase] += energy_j
         self._split = [total + more for total, more in zip(self._split, jump.split(steps), strict=True)]
         share_j = energy_j / jump.tokens
         decodes = jump.decodes
@@ -94,7 +105,7 @@ class Meter:
         """Totals up to `now_s` with `jump` under way (None: idle); within a step they accrue evenly."""
         if jump is None:
             energy_j = self.energy_j + self._idle_w * (now_s - self.idle_since_s)
-            return Progress(energy_j, self.busy_s, self.output_tokens, self.prefill_tokens, self.decode_batch_s)
+            return Progress(energy_j, self.busy_s, self.output_tokens, self.prefill_tokens, self.decode_batch_s, self.memory_j)
         steps = jump.boundary_at_or_after(now_s) - 1
         begun_s = jump.duration_s(steps)
         step_s = jump.duration_s(steps + 1) - begun_s
@@ -103,13 +114,27 @@ class Meter:
         share = min(1.0, max(0.0, (elapsed_s - begun_s) / step_s))
         done = steps + share
         energy_j = jump.energy_j(steps)
+        memory_j = jump.memory_j(steps)
         return Progress(
             self.energy_j + energy_j + share * (jump.energy_j(steps + 1) - energy_j),
             self.busy_s + elapsed_s,
             self.output_tokens + done * jump.gained,
             self.prefill_tokens + done * (jump.tokens - jump.decodes * self.drafted),
             self.decode_batch_s + elapsed_s * jump.decodes,
+            self.memory_j + memory_j + share * (jump.memory_j(steps + 1) - memory_j),
         )
+
+    def phases(self, jump: Jump | None, now_s: float) -> PhaseTotals:
+        """Time and energy by phase up to `now_s`, with `jump` under way."""
+        if jump is None:
+            return PhaseTotals(tuple(self._phase_s), tuple(self._phase_j))
+        now = self.progress(jump, now_s)
+        # What the jump under way has used: all there is less what was booked, idle time included.
+        under_way = ((now.busy_s - self.busy_s), (now.energy_j - self.energy_j))
+        totals = ([*self._phase_s], [*self._phase_j])
+        for total, more in zip(totals, under_way, strict=True):
+            total[jump.phase] += more
+        return PhaseTotals(*(tuple(total) for total in totals))
 
     def split(self, jump: Jump | None, now_s: float) -> TimeSplit:
         """Where the busy time up to `now_s` went, with `jump` under way."""

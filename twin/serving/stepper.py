@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING
 
 from twin.errors import SimulationError
@@ -36,6 +37,7 @@ class Stepper:
         self.clock_lock = 1.0
         self.thermal_limit = 1.0
         self.cap_w = spec.power.tdp_w
+        self.ramp_w = inf
         #: The cap asks for less than the lowest clock draws: policies see it, and the record says when it began and ended.
         self.cap_unmet = False
         self._free = True
@@ -44,11 +46,14 @@ class Stepper:
     def of(self, spec: WorkerSpec) -> Stepper:
         """The same clock settings for an instance that was started anew."""
         anew = Stepper(spec)
-        anew.set_power(self.clock_lock, self.cap_w, self.thermal_limit)
+        anew.set_power(self.clock_lock, self.cap_w, self.thermal_limit, self.ramp_w)
         return anew
 
-    def set_power(self, clock_lock: float | None, cap_w: float | None, thermal_limit: float | None) -> None:
-        """Change the clock lock (relative), the cap per GPU (W) or the die's limit (relative); None leaves one as it is.
+    def set_power(
+        self, clock_lock: float | None, cap_w: float | None, thermal_limit: float | None, ramp_w: float | None = None
+    ) -> None:
+        """Change the clock lock (relative), the cap per GPU (W), the die's limit (relative) or what smoothing lets a GPU rise to
+        (W); None leaves one as it is.
 
         A clock below the hardware's lowest is the lowest; a cap above the TDP is the TDP.
         """
@@ -60,7 +65,9 @@ class Stepper:
         if thermal_limit is not None:
             self.thermal_limit = min(1.0, max(floor, thermal_limit))
         self._free = self.clock_lock == 1.0 and self.thermal_limit == 1.0
-        self._cap_total_w = self._spec.gpus * self.cap_w
+        if ramp_w is not None:
+            self.ramp_w = ramp_w
+        self._cap_total_w = self._spec.gpus * min(self.cap_w, self.ramp_w)
         self._settled_for = None
 
     def terms(self, tokens: int) -> GemmTerms:
@@ -235,8 +242,8 @@ class Stepper:
     ) -> None:
         """Find the clock for a new batch, and what the instance draws at it by what it does."""
         limit = self.clock_lock if self.clock_lock < self.thermal_limit else self.thermal_limit
-        clock, self.cap_unmet = clock_under_cap(
-            self.cap_w,
+        clock, unmet = clock_under_cap(
+            min(self.cap_w, self.ramp_w),
             limit,
             self._spec.power,
             gemm_compute_s,
@@ -247,6 +254,7 @@ class Stepper:
             busy_compute_s,
             busy_memory_s,
         )
+        self.cap_unmet = unmet and self.cap_w <= self.ramp_w
         if clock != self.clock:
             self.clock = clock
             self._watts = self._watts_at(clock)

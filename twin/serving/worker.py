@@ -74,10 +74,17 @@ class Worker(Instance):
         return self.queue.take_back(more=bool(self.prefilling or self._loading))
 
     def set_power(
-        self, now_s: float, *, clock_lock: float | None = None, cap_w: float | None = None, thermal_limit: float | None = None
+        self,
+        now_s: float,
+        *,
+        clock_lock: float | None = None,
+        cap_w: float | None = None,
+        thermal_limit: float | None = None,
+        ramp_w: float | None = None,
     ) -> None:
-        """Change the clock lock (relative), the cap per GPU (W) or the die's limit (relative) from the next boundary on."""
-        self.stepper.set_power(clock_lock, cap_w, thermal_limit)
+        """Change the clock lock (relative), the cap per GPU (W), the die's limit (relative) or what smoothing lets a GPU rise to
+        (W) from the next boundary on."""
+        self.stepper.set_power(clock_lock, cap_w, thermal_limit, ramp_w)
         if self._jump is not None:
             self._interrupt(now_s)
 

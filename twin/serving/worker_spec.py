@@ -44,10 +44,12 @@ class WorkerSpec:
 
 
 class Progress(NamedTuple):
-    """Running totals of an instance up to a moment. Energy is that of its GPUs, idle time included."""
+    """Running totals of an instance up to a moment. Energy is that of its GPUs, idle time included; `memory_j` is the part of it
+    that went into memory traffic."""
 
     energy_j: float
     busy_s: float
     output_tokens: float
     prefill_tokens: float
     decode_batch_s: float
+    memory_j: float = 0.0
