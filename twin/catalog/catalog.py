@@ -26,6 +26,7 @@ KIND_FILES = {
     "battery": "batteries.yaml",
     "cooling": "cooling.yaml",
     "electrical": "electrical.yaml",
+    "job_class": "job_classes.yaml",
 }
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C reader is ten times as fast, but not in every wheel
