@@ -53,4 +53,3 @@ def left_out(table: Table) -> Validation:
         power, known = fit_classes(others, clock=True)
         predictions += validation(mine, known, power).predictions
     return Validation("cap_sweep", tuple(predictions), tuple(refused), (("class",), ("workload",)))
-

@@ -58,7 +58,9 @@ def calibrate(path: Path, source: str, jobs: int | None = None, say: Say = lambd
     table = read_table(path)
     kind = kind_of(table)
     if kind.calibrate is None:
-        raise InputError(f"{path}: measurements of the kind {kind.name} can be predicted (`twin validate`), but nothing is fitted to them")
+        raise InputError(
+            f"{path}: measurements of the kind {kind.name} can be predicted (`twin validate`), but nothing is fitted to them"
+        )
     found = kind.calibrate(table, source, jobs, say)
     if not found:
         raise InputError(f"{path}: none of its rows can be used; `twin validate` says why")

@@ -13,7 +13,5 @@ def power_at_level(model: GpuPower, level_w: float, compute_share: float) -> Gpu
     Its parts keep their proportions, and with them their answers to the clock. A level above the TDP is what the GPU would draw if
     nothing held it.
     """
-    scale = (level_w - model.idle_w) / (
-        model.active_w + compute_share * model.compute_w + (1.0 - compute_share) * model.memory_w
-    )
+    scale = (level_w - model.idle_w) / (model.active_w + compute_share * model.compute_w + (1.0 - compute_share) * model.memory_w)
     return replace(model, active_w=scale * model.active_w, compute_w=scale * model.compute_w, memory_w=scale * model.memory_w)

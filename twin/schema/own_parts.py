@@ -67,7 +67,9 @@ class OwnPart(Model):
 class OwnParts(Model):
     """A catalogue file: parts of one kind."""
 
-    kind: Literal["gpu", "cpu", "rack", "switch", "nic", "optic", "model", "backend", "battery", "cooling", "electrical", "job_class"]
+    kind: Literal[
+        "gpu", "cpu", "rack", "switch", "nic", "optic", "model", "backend", "battery", "cooling", "electrical", "job_class"
+    ]
     """What the parts are (`twin catalog` lists all kinds)."""
     replaces: Flag = False
     """The parts take the place of shipped ones of the same name; without it, names must be new."""
