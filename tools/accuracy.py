@@ -1,8 +1,9 @@
 """Writes docs/accuracy.md: how well measured machines are predicted, fitted and held out.
 
-    python tools/accuracy.py DATA [--jobs N]
+    python tools/accuracy.py DATA [--only serving|plant] [--jobs N]
 
-DATA is the folder of measurements (see docs/development.md). Everything is computed anew; takes about an hour on two cores.
+DATA is the folder of measurements (see docs/development.md). Everything is computed anew, which takes about an hour on two cores;
+with `--only` one of the two parts is (the plant's takes two minutes), and the other stays as it stands.
 """
 
 from __future__ import annotations
@@ -15,12 +16,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from accuracy_notes import note_of
+from accuracy_plant import plant_text
 
 from twin.calibration import Prediction, Validation, cross_validate, read_table, validate
 from twin.processes import processes
 
 OUT = Path(__file__).resolve().parents[1] / "docs" / "accuracy.md"
 SCHEMES = (("curve", "curves, five folds"), ("system", "one system at a time"), ("model", "one model at a time"))
+#: Stands between the two parts.
+BORDER = "<!-- tools/accuracy.py: the plant from here on -->\n"
 FINEST = ("system", "backend", "model", "precision", "mode")
 HEAD = """# Accuracy
 
@@ -48,20 +52,30 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("data", type=Path)
     options.add_argument("--jobs", type=int)
+    options.add_argument("--only", choices=("serving", "plant"))
     given = options.parse_args()
-    points, phases = given.data / "perf" / "serving_points.csv", given.data / "perf" / "llama2_70b_bloom_a100_h100.csv"
-    began = time.perf_counter()
-    fitted = validate(points, given.jobs)
-    seconds = time.perf_counter() - began
-    table = read_table(points)
-    held = {scheme: cross_validate(table, scheme, given.jobs, _say) for scheme, _ in SCHEMES}
-    most = max(int(float(row.text("concurrency") or 0)) for row in table.rows)
-    OUT.write_text(text(fitted, held, validate(phases), seconds, processes(given.jobs), most), encoding="utf-8")
+    serving, _, plant = OUT.read_text(encoding="utf-8").partition(BORDER)
+    if given.only != "plant":
+        serving = _serving(given.data, given.jobs) + "\n"
+    if given.only != "serving":
+        plant = "\n" + plant_text(given.data)
+    OUT.write_text(serving.rstrip("\n") + "\n\n" + BORDER + plant, encoding="utf-8")
     print(OUT)
 
 
+def _serving(data: Path, jobs: int | None) -> str:
+    points, phases = data / "perf" / "serving_points.csv", data / "perf" / "llama2_70b_bloom_a100_h100.csv"
+    began = time.perf_counter()
+    fitted = validate(points, jobs)
+    seconds = time.perf_counter() - began
+    table = read_table(points)
+    held = {scheme: cross_validate(table, scheme, jobs, _say) for scheme, _ in SCHEMES}
+    most = max(int(float(row.text("concurrency") or 0)) for row in table.rows)
+    return text(fitted, held, validate(phases), seconds, processes(jobs), most)
+
+
 def text(fitted: Validation, held: Mapping[str, Validation], phases: Validation, seconds: float, cores: int, most: int) -> str:
-    """The page."""
+    """The part on serving."""
     by_curve = held["curve"]
     counts = {"rows": fitted.rows, "predicted": len(fitted.predictions), "refused": len(fitted.refused)}
     lines = [HEAD.format(**counts, seconds=seconds, cores=cores, most=most).rstrip("\n")]

@@ -2,9 +2,10 @@
 
     python tools/fit_power.py phoenix DATA/power/phoenix_dvfs_sweep.csv
     python tools/fit_power.py serving DATA/power/h100x4_llama70b_online_instructcoder.csv
+    python tools/fit_power.py node DATA/power/h100x4_llama70b_online_instructcoder.csv
 
-`phoenix` (256 A100-class GPUs, eight workloads, six caps): one clock exponent for all workloads, and the arithmetic share of
-each. `serving` (Llama-3.1-70B in BF16 on 4 x H100): wattage for memory and
+`phoenix` (256 A100-class GPUs, eight workloads, six caps): share of arithmetic and level of each class of work, with the GPU's
+clock exponent and voltage floor as they are in the catalogue, and fitted too. `node`: what a node draws beside its GPUs. `serving` (Llama-3.1-70B in BF16 on 4 x H100): wattage for memory and
 arithmetic, with busy seconds from the step cost of vLLM on Hopper.
 """
 
@@ -16,54 +17,35 @@ import statistics
 from pathlib import Path
 
 import numpy as np
-from scipy.optimize import brentq, least_squares, lsq_linear
+from scipy.optimize import lsq_linear
 
+from twin.calibration import read_table, validate
+from twin.calibration.cap_fit import fit_classes, left_out
+from twin.calibration.cap_sweep import CapPoint, cap_points, validation
+from twin.calibration.request_rates import NODE_OTHER_W
 from twin.catalog import load_catalog
 from twin.performance import ModelShape, Parallelism, Precision, interconnect_of, step_cost
 
 
 def phoenix(path: Path) -> None:
-    gpu = load_catalog().part("gpu", "a100")
-    idle, active = gpu.number("idle_w"), gpu.number("power_active_w")
-    compute_w, memory_w = gpu.number("power_compute_w"), gpu.number("power_memory_w")
-    with path.open(newline="") as file:
-        rows = [r for r in csv.DictReader(file) if float(r["GPU power cap"]) > 100.0]  # at 100 W the voltage is at its floor
-    names = sorted({r["Workload"] for r in rows})
-    share_of = {name: i for i, name in enumerate(names)}
-    power = np.array([float(r["power per GPU"]) for r in rows])
-    throughput = np.array([float(r["normalized throughput"]) for r in rows])
-    which = np.array([share_of[r["Workload"]] for r in rows])
+    table = read_table(path)
+    points = [point for point in cap_points(table) if isinstance(point, CapPoint)]
+    for clock in (False, True):
+        power, known = fit_classes(points, clock=clock)
+        print(f"clock exponent {power.exponent:.2f}, voltage floor {power.voltage_floor_frac:.3f}{' (fitted)' if clock else ''}")
+        for name, one in known.items():
+            print(f"  {name}: compute_share_frac {one.compute_share:.3f}, full_clock_tdp_frac {one.level_w / power.tdp_w:.3f}")
+        for figure, each in validation(points, known, power).metrics().items():
+            print(f"  {figure}: mean absolute error {each['mae']:.4f}, relative {each['mape']:.1%}")
+    for group in left_out(table).groups_by(("workload",)):
+        print(f"left out {group['by']['workload']}: {group['metrics']['throughput']['mae']:.4f}")
 
-    def at(clock: float, share: float, compute: float, memory: float, exponent: float) -> tuple[float, float]:
-        step = share / clock + 1.0 - share
-        busy = (compute * share * clock ** (exponent - 1.0) + memory * (1.0 - share)) / step
-        return 1.0 / step, idle + active * clock**exponent + busy
 
-    def clock_at(watts: float, share: float, compute: float, memory: float, exponent: float) -> float:
-        if at(1.0, share, compute, memory, exponent)[1] <= watts:
-            return 1.0
-        return float(brentq(lambda f: at(f, share, compute, memory, exponent)[1] - watts, 0.02, 1.0))
-
-    def predicted(x: np.ndarray) -> np.ndarray:
-        compute, memory, exponent = x[:3]
-        shares = x[3 + which]
-        return np.array(
-            [
-                at(clock_at(w, s, compute, memory, exponent), s, compute, memory, exponent)[0]
-                for w, s in zip(power, shares, strict=True)
-            ]
-        )
-
-    def residuals(x: np.ndarray) -> np.ndarray:
-        return predicted(np.array([compute_w, memory_w, *x])) - throughput
-
-    bounds = ([1.0, *[0.2] * len(names)], [4.0, *[1.0] * len(names)])
-    found = least_squares(residuals, np.array([2.0, *[0.7] * len(names)]), bounds=bounds)
-    x = np.array([compute_w, memory_w, *found.x])
-    error = np.abs(predicted(x) / throughput - 1.0)
-    print(f"exponent {x[2]:.2f} at compute_w {compute_w:.0f} and memory_w {memory_w:.0f} of the catalogue")
-    print({name: round(float(x[3 + i]), 2) for name, i in share_of.items()})
-    print(f"n {len(rows)} median |e| of throughput {np.median(error):.1%} max {error.max():.1%}")
+def node(path: Path) -> None:
+    found = validate(path)
+    figures = [prediction.figures["power"] for prediction in found.predictions]
+    rest = [measured - (predicted - NODE_OTHER_W) for predicted, measured in figures]
+    print(f"beside the GPUs: {statistics.median(rest):.0f} W")
 
 
 def serving(path: Path) -> None:
@@ -109,10 +91,10 @@ def serving(path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Fit the GPU power model.")
-    parser.add_argument("kind", choices=("phoenix", "serving"))
+    parser.add_argument("kind", choices=("phoenix", "serving", "node"))
     parser.add_argument("path", type=Path)
     arguments = parser.parse_args()
-    {"phoenix": phoenix, "serving": serving}[arguments.kind](arguments.path)
+    {"phoenix": phoenix, "serving": serving, "node": node}[arguments.kind](arguments.path)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from twin.calibration import phase_times, serving_points
+from twin.calibration import cap_sweep, phase_times, request_rates, serving_points
 from twin.calibration.fitted import Fitted
 from twin.calibration.prediction import OnRows, Validation
 from twin.calibration.serving_calibration import Say, calibrate_serving_points
@@ -20,17 +20,20 @@ Validate = Callable[[Table, int | None, OnRows | None], Validation]
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of measurements: the columns that tell it, what predicts its rows, and what fits coefficients to them."""
+    """A kind of measurements: the columns that tell it, what predicts its rows, and what fits coefficients of the step
+    model to them, if they hold any."""
 
     name: str
     markers: tuple[str, ...]
     validate: Validate
-    calibrate: Calibrate
+    calibrate: Calibrate | None = None
 
 
 KINDS = (
     Kind("serving_points", serving_points.MARKERS, validate_serving_points, calibrate_serving_points),
     Kind("phase_times", phase_times.MARKERS, phase_times.validate_phase_times, phase_times.calibrate_phase_times),
+    Kind("cap_sweep", cap_sweep.MARKERS, cap_sweep.validate_cap_sweep),
+    Kind("request_rates", request_rates.MARKERS, request_rates.validate_request_rates),
 )
 
 
@@ -53,7 +56,12 @@ def calibrate(path: Path, source: str, jobs: int | None = None, say: Say = lambd
     """Fit coefficients to a file of measurements that come from `source`. Raises InputError with every problem of the file, or
     if none of its rows can be used."""
     table = read_table(path)
-    found = kind_of(table).calibrate(table, source, jobs, say)
+    kind = kind_of(table)
+    if kind.calibrate is None:
+        raise InputError(
+            f"{path}: measurements of the kind {kind.name} can be predicted (`twin validate`), but nothing is fitted to them"
+        )
+    found = kind.calibrate(table, source, jobs, say)
     if not found:
         raise InputError(f"{path}: none of its rows can be used; `twin validate` says why")
     return found

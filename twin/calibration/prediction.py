@@ -89,7 +89,8 @@ class Validation:
 
 
 def metrics(predictions: Sequence[Prediction]) -> dict[str, dict[str, float]]:
-    """Figure -> median_ape, p90_ape, mape and bias (median of predicted over measured), as shares of the measured value."""
+    """Figure -> median_ape, p90_ape, mape and bias (median of predicted over measured), as shares of the measured value; and mae, the
+    mean absolute error in the figure's own unit."""
     found = {}
     for figure in dict.fromkeys(name for prediction in predictions for name in prediction.figures):
         having = [prediction for prediction in predictions if figure in prediction.figures]
@@ -100,6 +101,7 @@ def metrics(predictions: Sequence[Prediction]) -> dict[str, dict[str, float]]:
             "p90_ape": quantile(errors, 0.9),
             "mape": sum(errors) / len(errors),
             "bias": quantile(ratios, 0.5),
+            "mae": sum(abs(predicted - measured) for predicted, measured in (p.figures[figure] for p in having)) / len(having),
         }
     return found
 

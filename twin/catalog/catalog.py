@@ -28,6 +28,7 @@ KIND_FILES = {
     "cooling": "cooling.yaml",
     "electrical": "electrical.yaml",
     "reliability": "reliability.yaml",
+    "job_class": "job_classes.yaml",
 }
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C reader is ten times as fast, but not in every wheel

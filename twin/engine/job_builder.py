@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from math import ceil, log2
 
 from twin.catalog import Catalog, Part
 from twin.engine.placement import spare_domains
 from twin.errors import InputError
-from twin.performance import gpu_power
+from twin.performance import gpu_power, power_at_level
 from twin.schema.instances import instance_of
 from twin.schema.job_consistency import job_groups, job_pool, job_site, prompt_tokens
 from twin.schema.jobs import Job as JobText
@@ -79,9 +78,7 @@ def training_step(job: TrainingJob, gpu: Part) -> JobStep:
     """
     step, model = job.step, gpu_power(gpu)
     share = step.compute_share
-    above_idle_w = step.power.watts(model.tdp_w) - model.idle_w
-    scale = above_idle_w / (model.active_w + share * model.compute_w + (1.0 - share) * model.memory_w)
-    power = replace(model, active_w=scale * model.active_w, compute_w=scale * model.compute_w, memory_w=scale * model.memory_w)
+    power = power_at_level(model, step.power.watts(model.tdp_w), share)
     compute_s = share * step.time
     return JobStep(
         gpus=step.gpus,

@@ -4,6 +4,7 @@ from twin.performance.coefficients import IDEAL, Coefficients
 from twin.performance.cost import StepCost, step_cost, step_cost_with
 from twin.performance.fit_range import FitRange
 from twin.performance.instance import Instance
+from twin.performance.job_power import power_at_level
 from twin.performance.layout import DoesNotFit, Interconnect, Parallelism, Precision, Unfit, interconnect_of
 from twin.performance.memory import (
     activation_bytes_per_gpu,
@@ -37,6 +38,7 @@ __all__ = [
     "interconnect_of",
     "kv_bytes_per_rank_token",
     "kv_capacity_tokens",
+    "power_at_level",
     "step_cost",
     "step_cost_with",
     "weight_bytes_per_gpu",

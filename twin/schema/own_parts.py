@@ -84,6 +84,7 @@ class OwnParts(Model):
         "cooling",
         "electrical",
         "reliability",
+        "job_class",
     ]
     """What the parts are (`twin catalog` lists all kinds)."""
     replaces: Flag = False
