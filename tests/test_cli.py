@@ -32,6 +32,7 @@ FILES = {
     "summary.json",
     "thermal.parquet",
     "workers.parquet",
+    "elements.parquet",
     "tasks.parquet",
     "tool_runs.parquet",
 }

@@ -4,7 +4,9 @@ from twin.facility.bank import Bank, PumpBank
 from twin.facility.battery import Battery, BatteryOrder, BatterySpec
 from twin.facility.chiller import ChillerSpec
 from twin.facility.breaker import Breaker, BreakerSpec
-from twin.facility.chain import Chain, ChainEvent, ElementMeans, ElementTotals, Sources, chain_graph, indoor_loss_w
+from twin.facility.chain import Chain, ChainEvent, Sources
+from twin.facility.chain_books import ElementMeans, ElementTotals
+from twin.facility.chain_layout import chain_graph, indoor_loss_w
 from twin.facility.chain_spec import ELEMENT_KINDS, ChainElementSpec, ChainSpec
 from twin.facility.component import Component
 from twin.facility.electrical import ElectricalElement

@@ -17,7 +17,7 @@ air ventilates; all others warm the hall's air.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -27,6 +27,8 @@ import numpy.typing as npt
 
 from twin.errors import SimulationError, did_you_mean
 from twin.facility.breaker import Breaker
+from twin.facility.chain_books import ChainBooks, ElementMeans, ElementTotals
+from twin.facility.chain_layout import chain_graph, elements_outdoors
 from twin.facility.chain_spec import ELEMENT_KINDS, ChainSpec
 from twin.facility.component import Component
 from twin.facility.shelves import Shelves
@@ -55,30 +57,6 @@ class ChainEvent(NamedTuple):
     kind: str
     subject: str
     detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class ElementMeans:
-    """An element over an interval: means in W, loading and headroom of what its live units may carry, its state at the end."""
-
-    name: str
-    kind: str
-    output_w: float
-    loss_w: float
-    loading_frac: float
-    headroom_w: float
-    state: str
-
-
-@dataclass(frozen=True, slots=True)
-class ElementTotals:
-    """An element since the start: energy lost, highest loading of a step, trips."""
-
-    name: str
-    kind: str
-    loss_j: float
-    peak_loading_frac: float
-    trips: int
 
 
 class Chain:
@@ -133,12 +111,7 @@ class Chain:
         self.output_w: Any = [0.0] * count if self._few else np.zeros(count)
         self.loss_w: Any = [0.0] * count if self._few else np.zeros(count)
         self.input_w: Any = [0.0] * count if self._few else np.zeros(count)
-        self._loss_j = np.zeros(count)
-        self._peak: Any = [0.0] * count if self._few else np.zeros(count)
-        self._sum_output_j: Any = [0.0] * count if self._few else np.zeros(count)
-        self._sum_loss_j: Any = [0.0] * count if self._few else np.zeros(count)
-        self._span_s = 0.0
-        self._trips = [0] * count
+        self._books = ChainBooks(count, self._few)
         self._overloads: list[int] = []
         self._settle(told=False)
 
@@ -262,6 +235,7 @@ class Chain:
         self._linear, self._quadratic = self._share[1], self._share[2]
         self._fixed_w = self._now_rated * self._share[0]
         self._divisor = divisor
+        self._ratings: Any = divisor.tolist() if self._few else divisor
         self._coefficients = list(
             zip(
                 self._now_rated.tolist(),
@@ -425,19 +399,7 @@ class Chain:
 
     def count(self, duration_s: float) -> None:
         """Count the step just reckoned; breakers that it brings to their trip and what it overloads are open from its end on."""
-        self._span_s += duration_s
-        if self._few:
-            coefficients, peak = self._coefficients, self._peak
-            for i, (output_w, loss_w) in enumerate(zip(self.output_w, self.loss_w, strict=True)):
-                self._sum_output_j[i] += output_w * duration_s
-                self._sum_loss_j[i] += loss_w * duration_s
-                loading = output_w / coefficients[i][1]
-                if loading > peak[i]:
-                    peak[i] = loading
-        else:
-            self._sum_output_j += self.output_w * duration_s
-            self._sum_loss_j += self.loss_w * duration_s
-            np.maximum(self._peak, self.output_w / self._divisor, out=self._peak)
+        self._books.add(duration_s, self.output_w, self.loss_w, self._ratings)
         changed = self.shelves.drop()
         for i in self._overloads:
             self._trip(i, f"{self.output_w[i] / 1e3:,.1f} kW on units for {self._now_rated[i] / 1e3:,.1f} kW")
@@ -471,7 +433,7 @@ class Chain:
     def _trip(self, i: int, detail: str) -> None:
         if not self._tripped[i]:
             self._tripped[i] = True
-            self._trips[i] += 1
+            self._books.trips[i] += 1
             self._events.append(ChainEvent("breaker_trip", self.spec.elements[i].name, detail))
 
     def next_change_s(self) -> float:
@@ -484,39 +446,17 @@ class Chain:
 
     def take_means(self) -> list[ElementMeans]:
         """Each element over the time since this was last asked."""
-        span_s = self._span_s
-        if span_s <= 0:
-            raise SimulationError(f"chain of {self._name}: no time has passed since the last means")
-        output_j, loss_j = np.array(self._sum_output_j), np.array(self._sum_loss_j)
-        self._loss_j += loss_j
-        count = len(self._above)
-        self._sum_output_j, self._sum_loss_j = ([0.0] * count, [0.0] * count) if self._few else (np.zeros(count), np.zeros(count))
-        self._span_s = 0.0
-        rated = (self._rated * [1 - out / e.count for out, e in zip(self._units_out, self.spec.elements, strict=True)]).tolist()
-        return [
-            ElementMeans(
-                e.name,
-                e.kind,
-                out / span_s,
-                lost / span_s,
-                out / span_s / e.element.rated_w,
-                rating_w - out / span_s if self.live[i] else 0.0,
-                self.state(i),
-            )
-            for i, (e, out, lost, rating_w) in enumerate(
-                zip(self.spec.elements, output_j.tolist(), loss_j.tolist(), rated, strict=True)
-            )
-        ]
+        output_w, loss_w = self._books.take()
+        means = []
+        for i, (e, out, lost) in enumerate(zip(self.spec.elements, output_w, loss_w, strict=True)):
+            headroom_w = float(self._now_rated[i]) - out if self.live[i] else 0.0
+            means.append(ElementMeans(e.name, e.kind, out, lost, out / e.element.rated_w, headroom_w, self.state(i)))
+        return means
 
     def totals(self) -> tuple[ElementTotals, ...]:
         """Each element since the start."""
-        loss_j = self._loss_j + np.array(self._sum_loss_j)
-        return tuple(
-            ElementTotals(e.name, e.kind, lost_j, peak, trips)
-            for e, lost_j, peak, trips in zip(
-                self.spec.elements, loss_j.tolist(), map(float, self._peak), self._trips, strict=True
-            )
-        )
+        elements = self.spec.elements
+        return self._books.totals([e.name for e in elements], [e.kind for e in elements])
 
     def loss_of_w(self, kind: str) -> float:
         """Loss of all elements of a kind in the step just reckoned, in W."""
@@ -536,50 +476,6 @@ class Chain:
         while (i := self._above[i]) >= 0:
             depth += 1
         return depth
-
-
-def elements_outdoors(spec: ChainSpec) -> frozenset[str]:
-    """Elements whose losses warm no hall: at or above a transformer or what cooling hangs on."""
-    above = {element.name: element.fed_from for element in spec.elements}
-    found = []
-    for start in (*spec.cooling_from, *(element.name for element in spec.elements if element.kind == "transformer")):
-        name = start
-        while name in above:
-            found.append(name)
-            name = above[name]
-    return frozenset(found)
-
-
-def indoor_loss_w(spec: ChainSpec, racks_w: float) -> float:
-    """What the elements in the hall lose when they carry racks that draw `racks_w`, or as much of it as they are rated for.
-
-    A size for the hall's cooling: each takes the share of `racks_w` that its rating is of its kind's in the hall.
-    """
-    outdoors = elements_outdoors(spec)
-    indoors = [element for element in spec.elements if element.name not in outdoors]
-    rated_w = {kind: math.fsum(e.element.rated_w for e in indoors if e.kind == kind) for kind in ELEMENT_KINDS}
-    return math.fsum(e.element.loss_w(min(racks_w * (e.element.rated_w / rated_w[e.kind]), e.element.rated_w)) for e in indoors)
-
-
-def chain_graph(spec: ChainSpec, groups: Iterable[str] = ()) -> nx.DiGraph[str]:
-    """The chain from incomers down: nodes with `kind`, `rated_w` (W, not at incomers) and `count`, edges from what feeds to what
-    is fed. With the names of the rack groups, these are nodes of kind `racks` below their feeds, and `cooling` below its own."""
-    graph: nx.DiGraph[str] = nx.DiGraph()
-    for incomer in spec.incomers:
-        graph.add_node(incomer, kind="incomer")
-    for element in spec.elements:
-        graph.add_node(element.name, kind=element.kind, rated_w=element.element.rated_w, count=element.count)
-        if element.breaker is not None:
-            graph.nodes[element.name].update(breaker_w=element.breaker.pickup_w, breaker_curve=element.breaker.curve)
-    graph.add_edges_from((element.fed_from, element.name) for element in spec.elements)
-    names = list(groups)
-    for group, feeds in zip(names, spec.rack_feeds, strict=True) if names else ():
-        graph.add_node(f"racks/{group}", kind="racks")
-        graph.add_edges_from((feed, f"racks/{group}") for feed in feeds)
-    if names:
-        graph.add_node("cooling", kind="cooling")
-        graph.add_edges_from((tap, "cooling") for tap in spec.cooling_from)
-    return graph
 
 
 def _levels(order: list[int], depth: list[int]) -> list[npt.NDArray[np.intp]]:
