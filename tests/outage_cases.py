@@ -20,7 +20,7 @@ from twin.recording import RunDirectory
 
 
 class Act(NamedTuple):
-    """`verb` ("fail" or "repair") `units` of `key` at `time_s`; "dark" and "live" take and give back the power of rack number `units`."""
+    """`verb` ("fail" or "repair") `units` of `key` at `time_s`; "dark" and "live" are the power of rack `units`."""
 
     time_s: float
     verb: str
@@ -54,17 +54,16 @@ def act(site: SiteRun, one: Act, _: Any) -> None:
 
 
 def play(scenario: dict[str, Any], acts: Sequence[Act] = ()) -> Played:
-    """Run `scenario` with faults at its first site. The run checks its own books, and ends with an error where they do not balance."""
-    with tempfile.TemporaryDirectory() as folder:
-        with RunDirectory.create(Path(folder) / "run") as output:
-            simulation = Simulation(twin.load(scenario), output)
-            site = simulation._sites[0]
-            for one in acts:
-                # Asked for anew at that time, so that the plant's own step there has been made.
-                simulation._clock.at(one.time_s, lambda _, one=one: simulation._clock.at(one.time_s, partial(act, site, one)))
-            totals = simulation.run()
-            output.close_tables()
-            tables = {path.stem: pd.read_parquet(path) for path in output.path.glob("*.parquet")}
+    """Run `scenario` with faults at its first site. The run checks its own books and ends with an error where they are wrong."""
+    with tempfile.TemporaryDirectory() as folder, RunDirectory.create(Path(folder) / "run") as output:
+        simulation = Simulation(twin.load(scenario), output)
+        site = simulation._sites[0]
+        for one in acts:
+            # Asked for anew at that time, so that the plant's own step there has been made.
+            simulation._clock.at(one.time_s, lambda _, one=one: simulation._clock.at(one.time_s, partial(act, site, one)))
+        totals = simulation.run()
+        output.close_tables()
+        tables = {path.stem: pd.read_parquet(path) for path in output.path.glob("*.parquet")}
     return Played(totals, site, *(tables[name] for name in ("requests", "events", "power", "workers")), tables.get("jobs"))
 
 

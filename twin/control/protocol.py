@@ -187,7 +187,7 @@ class Observation:
 
     @property
     def overhead_ratio(self) -> float:
-        """Watts at the meter per watt of IT: the factor by which a saved GPU watt counts; 1 while no rack has power."""
+        """Watts at the meter per watt of IT: the factor by which a saved GPU watt counts. 1 while all racks are dark."""
         if not self.it_w:
             return 1.0
         return (self.utility_w + (self.battery.battery_w if self.battery else 0.0)) / self.it_w

@@ -76,6 +76,7 @@ class RackLoads:
         if jobs is not None:
             gpu_w = gpu_w + jobs.gpu_w
         if live is not None:
+            gpu_w = np.where(gpus > 0, gpu_w, 0.0)  # of sums that cancel out something may be left
             gpus = np.where(gpus > 0, gpus, np.inf)
         load = (gpu_w / gpus - self.idle_gpu_w) / (self.gpu_tdp_w - self.idle_gpu_w)
         other_w = self.other_idle_w + load * (self.other_busy_w - self.other_idle_w) + self.fabric_w

@@ -18,7 +18,8 @@ from twin.serving.jump import clock_under_cap
 Status = Literal["waiting", "starting", "stepping", "saving", "paused", "done"]
 
 #: What a job reports to its owner: it is at a checkpoint (or, where steps save themselves, at the end of one, if it was asked to
-#: tell), it has given its GPUs back with all saved, it was stopped with steps lost, GPUs failed under it (steps lost), it is done.
+#: tell), it has given its GPUs back with all saved, it was stopped with steps lost, some of its GPUs have failed and steps are
+#: lost, it is done.
 SAVED, PAUSED, STOPPED, FAILED, DONE = "saved", "paused", "stopped", "failed", "done"
 
 #: Times within a nanosecond are one: 600 s of steps of 0.1 s are over after 6000 of them, whatever the sums round to.

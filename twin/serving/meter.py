@@ -71,17 +71,19 @@ class Meter:
         self.idle_since_s = now_s
         return share_j
 
-    def break_off(self, done: Progress, split: TimeSplit, tokens: int, now_s: float) -> float:
-        """A step over `tokens` token positions breaks off now: its part counts as work, and nothing comes of it. `done` and
-        `split` are the totals up to now. Returns the energy of each token position, in J."""
+    def break_off(self, jump: Jump, done: Progress, split: TimeSplit, now_s: float) -> float:
+        """A step of `jump` breaks off now: its part counts as work, and nothing comes of it. `done` and `split` are the totals
+        up to now. Returns the energy of each token position, in J."""
         broken_j = done.energy_j - self.energy_j
         self.energy_j, self.busy_s, self.output_tokens, prefilled, self.decode_batch_s = done
         self.prefill_tokens = prefilled  # type: ignore[assignment]
         self._split = list(split)
         self.step_energy_j += broken_j
-        self.per_sequence_j += broken_j / tokens * self.drafted
+        share_j = broken_j / jump.tokens
+        if jump.decodes:
+            self.per_sequence_j += share_j * self.drafted
         self.idle_since_s = now_s
-        return broken_j / tokens
+        return share_j
 
     def stand_by(self, idle_w: float, now_s: float) -> None:
         """The idle instance draws `idle_w` from now on."""

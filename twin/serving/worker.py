@@ -136,7 +136,7 @@ class Worker(Instance):
             jump.cut(steps)
             self._close(jump, jump.end_s)
         self._jump = None
-        share_j = self.meter.break_off(done, split, jump.tokens, now_s)
+        share_j = self.meter.break_off(jump, done, split, now_s)
         for request, tokens in jump.pieces:
             request.energy_j += share_j * tokens
             self.meter.attributed_j += share_j * tokens
