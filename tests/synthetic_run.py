@@ -185,11 +185,11 @@ def write_busy_run(
                 target_w = 800e3 if in_event else None
                 fixed = power_row(float(second), used_w, target_w, 40e3 * used_w / 920e3, site)
                 run.writer("power").append((*fixed[:8], 1e6, *fixed[9:]))
-                run.writer("thermal").append((float(second), site, "air", 24.0, 36.0, 3.0, 40e3, None, 0.0))
+                run.writer("thermal").append((float(second), site, "air", 24.0, 36.0, 3.0, 40e3, None, 0.0, 0.0, 2e3, 0.0, 0.0))
                 for loop in ("cdu-0", "cdu-1"):
                     die_c = 62 + (used_w - 8e5) / 9e3 + (loop == "cdu-1") * 2
                     run.writer("thermal").append(
-                        (float(second), site, loop, 30.0, 41.0 + used_w / 5e5, 22.0, used_w / 2, die_c, 0.0)
+                        (float(second), site, loop, 30.0, 41.0 + used_w / 5e5, 22.0, used_w / 2, die_c, 0.0, 5e3, 0.0, 0.0, 0.0)
                     )
         if with_event:
             events = run.writer("events")

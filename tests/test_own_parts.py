@@ -385,6 +385,22 @@ class TestFit:
         assert line == f"{tmp_path}/topology.yaml:6:23: sites.0.racks.0.rack: {said}"
 
     @pytest.mark.parametrize(
+        ("shipped", "changes", "key", "said"),
+        [
+            ("air_cooled_chiller", {"part_load": [1.5, -1.0, 0.5]}, "chiller", "part_load falls with the load somewhere"),
+            ("air_cooled_chiller", {"part_load": [0.2, 0.3, 0.4]}, "chiller", "three coefficients that add up to 1"),
+            ("air_cooled_chiller", {"condenser": "sea"}, "chiller", "its condenser is cooled by air or water, not 'sea'"),
+            ("dry_cooler", {"pumps": 2.5}, "dry_cooler", "pumps must be whole numbers up to 1,000,000"),
+            ("dry_cooler", {"pumps": 1}, "dry_cooler", "of 1 pumps it needs 2"),
+            ("dry_cooler", {"shutoff_head_ratio": 0.9}, "dry_cooler", "a pump's head must fall with its flow"),
+        ],
+    )
+    def test_cooling(self, tmp_path: Path, shipped: str, changes: dict[str, object], key: str, said: str) -> None:
+        (line,) = refused(with_parts(tmp_path, parts_file("cooling", shipped, shipped, replaces=True, **changes)))
+        assert f": sites.0.cooling.{key}: cooling {shipped}: " in line
+        assert said in line
+
+    @pytest.mark.parametrize(
         ("kind", "shipped", "key", "path"),
         [
             ("switch", "spectrum4_sn5600", "hop_latency_s", "sites.0.fabric.switch"),
@@ -393,6 +409,7 @@ class TestFit:
             ("cooling", "dry_cooler", "approach_k", "sites.0.cooling.dry_cooler"),
             ("cooling", "air_cooled_chiller", "lift_min_k", "sites.0.cooling.chiller"),
             ("cooling", "air_handler", "range_k", "sites.0.cooling.air_handler"),
+            ("cooling", "cold_plate", "still_frac", "sites.0.cooling.cold_plate"),
             ("electrical", "orv3_shelf_33kw", "load_frac", "sites.0.electrical.power_shelf"),
             ("electrical", "ups_double_conversion", "efficiency_frac", "sites.0.electrical.ups"),
             ("electrical", "transformer_mv_lv", "load_frac", "sites.0.electrical.transformer"),

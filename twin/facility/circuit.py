@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from typing import NamedTuple
 
 from twin.facility.spec import CircuitSpec
 from twin.facility.thermal import rejected_w, rejection, relax
 
 
-@dataclass(frozen=True, slots=True)
-class CircuitPower:
+class CircuitPower(NamedTuple):
     """Means over a step; `rejected_w` leaves the water for the outdoor air (fan and compressor heat come on top),
     `water_kg_per_s` is what towers and pads use."""
 
@@ -93,9 +93,7 @@ class Circuit:
         if spec.tower is not None:
             effectiveness = spec.tower.effectiveness_frac(self.flow_frac, conductance, before_c, wet_bulb_c)
         effectiveness *= self._cooler_share
-        pieces = rejection(conductance, effectiveness, spec.supply_c, sink_c, self._chiller_w)
-        self.return_c = after_c = relax(before_c, duration_s, heat_w, spec.heat_capacity_j_per_k, pieces)
-        self.supply_c = after_c - rejected_w(after_c, pieces) / conductance
+        after_c = self._relax(duration_s, heat_w, conductance, effectiveness, sink_c)
         moved_w = heat_w - spec.heat_capacity_j_per_k * (after_c - before_c) / duration_s
         free_w = effectiveness * conductance * max(0.0, (before_c + after_c) / 2 - sink_c)
         chilled_w = min(self._chiller_w, max(0.0, moved_w - free_w))
@@ -109,6 +107,23 @@ class Circuit:
         fan_w = spec.fan_rated_w * self._cooler_share * fan * fan * fan
         self.power = CircuitPower(pump_w, fan_w, chiller_w, moved_w, water_kg_per_s)
         return self.power
+
+    def _relax(self, duration_s: float, heat_w: float, conductance: float, effectiveness: float, sink_c: float) -> float:
+        """The return after the step, with the supply that goes with it. A circuit that holds its setpoint throughout, as most do
+        most of the time, needs none of the other pieces."""
+        before_c, held_c = self.return_c, self.spec.supply_c
+        boosted_c = held_c + self._chiller_w / conductance
+        rest_c = held_c + heat_w / conductance
+        after_c = rest_c + (before_c - rest_c) * math.exp(-conductance * duration_s / self.spec.heat_capacity_j_per_k)
+        limit_c = (boosted_c - effectiveness * sink_c) / (1 - effectiveness)
+        if boosted_c > sink_c and held_c < min(before_c, after_c) and max(before_c, after_c) <= limit_c:
+            self.supply_c = held_c
+        else:
+            pieces = rejection(conductance, effectiveness, held_c, sink_c, self._chiller_w)
+            after_c = relax(before_c, duration_s, heat_w, self.spec.heat_capacity_j_per_k, pieces)
+            self.supply_c = after_c - rejected_w(after_c, pieces) / conductance
+        self.return_c = after_c
+        return after_c
 
     def _evaporative_kg_per_s(self, fan: float, heat_w: float, dry_bulb_c: float, wet_bulb_c: float, sink_c: float) -> float:
         spec = self.spec

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +18,7 @@ from twin.facility.spec import PlantSpec
 Floats = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True)
-class CoolingStep:
+class CoolingStep(NamedTuple):
     """Means over a step, in W; `water_kg_per_s` is what the outdoor equipment uses.
 
     `rejected_w` leaves the circuits for the outdoor air; the heat of `outdoor_fan_w` and `chiller_w` goes there directly,
@@ -108,14 +107,7 @@ class Cooling:
         if parts <= 1:
             return self._advance(duration_s, heat_w, dry_bulb_c, wet_bulb_c)
         steps = [self._advance(duration_s / parts, heat_w, dry_bulb_c, wet_bulb_c) for _ in range(parts)]
-        return CoolingStep(
-            math.fsum(s.pump_w for s in steps) / parts,
-            math.fsum(s.hall_fan_w for s in steps) / parts,
-            math.fsum(s.outdoor_fan_w for s in steps) / parts,
-            math.fsum(s.chiller_w for s in steps) / parts,
-            math.fsum(s.rejected_w for s in steps) / parts,
-            math.fsum(s.water_kg_per_s for s in steps) / parts,
-        )
+        return CoolingStep(*(math.fsum(values) / parts for values in zip(*steps, strict=True)))
 
     def settle(self, heat_w: Floats, dry_bulb_c: float, wet_bulb_c: float) -> None:
         """Go to the steady state of constant heat and air. The longest chain is loop -> circuit, each relaxing within hours."""

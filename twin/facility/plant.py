@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -78,8 +79,7 @@ class PlantStep:
         return self._cooling.states(self.rack_clock_limit)
 
 
-@dataclass(frozen=True, slots=True)
-class _CoolingState:
+class _CoolingState(NamedTuple):
     """What `PlantStep.loops` is made from; arrays are never written again after the step."""
 
     cooling: Cooling

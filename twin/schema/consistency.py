@@ -32,6 +32,7 @@ def topology_consistency(topology: Topology, catalog: Catalog) -> Iterator[Findi
             elif part.kind == "cooling":
                 yield from ((("sites", s, *path), fault) for fault in cooling_faults(part, role))
         yield from _racks(site, ("sites", s), catalog)
+        yield from _loop_ratings(site, ("sites", s, "cooling", "loops"), catalog)
 
 
 def _named_parts(site: Site, catalog: Catalog) -> Iterator[tuple[Path, str, Part]]:
@@ -90,6 +91,29 @@ def _loop(group: RackGroup | CpuRackGroup, rack: Part, path: Path) -> Iterator[F
         yield (*path, "loop"), f"is missing: rack {group.rack} gives heat to a liquid loop"
     elif rack.number("liquid_heat_frac") == 0 and group.loop is not None:
         yield (*path, "loop"), f"rack {group.rack} is air-cooled and takes no loop"
+
+
+def _loop_ratings(site: Site, at: Path, catalog: Catalog) -> Iterator[Finding]:
+    """Loops whose CDUs cannot carry the liquid heat of their racks even when these are idle."""
+    idle_w = {loop.name: 0.0 for loop in site.cooling.loops}
+    groups: list[RackGroup | CpuRackGroup] = [*site.racks, *site.cpu_racks]
+    for group in groups:
+        rack = catalog.part("rack", group.rack)
+        gpu_racks = isinstance(group, RackGroup)
+        faults = rack_faults(rack, catalog) if gpu_racks else cpu_rack_faults(rack)
+        if group.loop is None or group.loop not in idle_w or next(faults, None) is not None:
+            continue
+        if gpu_racks:
+            gpu = catalog.part("gpu", rack.text("gpu"))
+            rack_w = gpu.number("idle_w") * rack.number("gpus") + rack.number("other_idle_w")
+        else:
+            rack_w = rack.number("idle_w")
+        idle_w[group.loop] += group.count * rack_w * rack.number("liquid_heat_frac")
+    for index, loop in enumerate(site.cooling.loops):
+        cdu = catalog.part("cooling", loop.cdu)
+        if not lacking(cdu, "cdu") and loop.count * cdu.number("rated_heat_w") < idle_w[loop.name]:
+            carried, given = format_si(loop.count * cdu.number("rated_heat_w"), "W"), format_si(idle_w[loop.name], "W")
+            yield (*at, index, "count"), f"{carried} of {loop.cdu} is less than the {given} of heat that its racks give when idle"
 
 
 def scenario_consistency(scenario: Scenario) -> Iterator[Finding]:
