@@ -42,12 +42,12 @@ class _Canvas:
         self.height = max(self.height, y + _BOX_H + _MARGIN)
         return x, y
 
-    def across(self, left: Box, right: Box, colour: str, bend: int = 0, dashed: bool = False) -> None:
+    def across(self, left: Box, right: Box, colour: str, bend: int = 0, dashed: bool = False, early: bool = False) -> None:
         """A line from the right side of one box to the left side of another, its elbow `bend` tracks off the middle of the gap
-        before the other."""
+        before the other, or `early`, of the gap behind the one."""
         x1, y1 = left[0] + _BOX_W, left[1] + _BOX_H / 2
         x2, y2 = right[0], right[1] + _BOX_H / 2
-        middle = x2 - _GAP_X / 2 + 8 * (bend % 5 - 2)
+        middle = (x1 + _GAP_X / 2 if early else x2 - _GAP_X / 2) + 8 * (bend % 5 - 2)
         path = f"M{x1:g} {y1:g}H{middle:g}V{y2:g}H{x2:g}"
         dash = ' stroke-dasharray="5 4"' if dashed else ""
         self.lines.append(f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="1.6"{dash}/>')
@@ -124,11 +124,15 @@ def _site(canvas: _Canvas, site: dict[str, Any], loads: dict[str, Loading], top:
     row = _BOX_H + _GAP_Y
     placed = {node.name: _draw_node(canvas, node, loads, column[node.column], y + node.row * row) for node in nodes}
     tracks: dict[int, dict[str, int]] = {}
+    columns = {node.name: node.column for node in nodes}
     for node in nodes:
         for number, feed in enumerate(node.fed_from):
             # What feeds something in the same column has a track of its own, or two busbars would look like one.
-            into = tracks.setdefault(node.column, {})
-            canvas.across(placed[feed], placed[node.name], _POWER, into.setdefault(feed, 2 + len(into)), dashed=number > 0)
+            # A line past several columns turns at once: its end has the row to itself, its beginning may not.
+            gap = columns[feed] + 1
+            into = tracks.setdefault(gap if gap < node.column else node.column, {})
+            track = into.setdefault(feed, 2 + len(into))
+            canvas.across(placed[feed], placed[node.name], _POWER, track, dashed=number > 0, early=gap < node.column)
         if node.breaker is not None:
             canvas.breaker(placed[node.name])
     racks = {node.name: placed[node.name] for node in nodes if node.kind == "racks"}
@@ -136,7 +140,7 @@ def _site(canvas: _Canvas, site: dict[str, Any], loads: dict[str, Loading], top:
     rows = max(node.row for node in nodes) + 1
     if site["battery"] is not None:
         detail = f"{site['battery']['capacity_j'] / 3.6e6:,.0f} kWh, {_watts(site['battery']['power_w'])}"
-        tap = placed[site["electrical"]["cooling_from"][0]]
+        tap = max((placed[name] for name in site["electrical"]["cooling_from"]), key=lambda box: box[1])
         battery = canvas.box(tap[0], y + rows * row, "battery", [detail], _STORE)
         canvas.symbol(battery, "battery", _STORE)
         canvas.up(battery, tap, _STORE)
