@@ -11,8 +11,8 @@ from twin.analysis.regress import TOLERANCES, Change, Tolerance, check_baseline
 from twin.analysis.run import Run, open_run
 from twin.analysis.totals import (
     CacheTotals,
-    FaultRecord,
     ElementEnergy,
+    FaultRecord,
     GridEventRecord,
     PoolTime,
     RunTotals,
@@ -29,8 +29,8 @@ __all__ = [
     "TOLERANCES",
     "CacheTotals",
     "Change",
-    "FaultRecord",
     "ElementEnergy",
+    "FaultRecord",
     "GridEventRecord",
     "JUnitCase",
     "PoolTime",

@@ -2,12 +2,12 @@
 
 from twin.facility.bank import Bank, PumpBank
 from twin.facility.battery import Battery, BatteryOrder, BatterySpec
-from twin.facility.chiller import ChillerSpec
 from twin.facility.breaker import Breaker, BreakerSpec
 from twin.facility.chain import Chain, ChainEvent, Sources
 from twin.facility.chain_books import ElementMeans, ElementTotals
 from twin.facility.chain_layout import chain_graph, indoor_loss_w
 from twin.facility.chain_spec import ELEMENT_KINDS, ChainElementSpec, ChainSpec
+from twin.facility.chiller import ChillerSpec
 from twin.facility.component import Component
 from twin.facility.electrical import ElectricalElement
 from twin.facility.generator import Generators, GeneratorSpec
@@ -19,8 +19,8 @@ from twin.facility.tower import TowerSpec
 from twin.facility.weather import Weather, read_weather, wet_bulb_c
 
 __all__ = [
-    "Bank",
     "ELEMENT_KINDS",
+    "Bank",
     "Battery",
     "BatteryOrder",
     "BatterySpec",
@@ -49,13 +49,13 @@ __all__ = [
     "PlantStep",
     "PumpBank",
     "RackSpec",
-    "TowerSpec",
     "Sources",
     "Store",
     "StoreSpec",
     "Supply",
     "SupplySpec",
     "SupplyStep",
+    "TowerSpec",
     "Weather",
     "chain_graph",
     "indoor_loss_w",

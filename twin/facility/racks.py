@@ -54,4 +54,3 @@ class Racks:
         total_w = float(np.add.reduce(drawn_w))
         heat_w[-1] = total_w - float(np.add.reduce(heat_w))  # the air takes what no liquid does
         return heat_w, drawn_w, float(np.add.reduce(it_w)), total_w
-

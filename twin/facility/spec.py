@@ -8,8 +8,8 @@ from dataclasses import dataclass, fields
 from twin.errors import InputError, did_you_mean
 from twin.facility.bank import ONE_PUMP, ONE_UNIT, Bank, PumpBank
 from twin.facility.battery import BatterySpec
-from twin.facility.chiller import ChillerSpec
 from twin.facility.chain_spec import ChainSpec
+from twin.facility.chiller import ChillerSpec
 from twin.facility.electrical import ElectricalElement
 from twin.facility.supply import SupplySpec
 from twin.facility.tower import TowerSpec, evaporation_heat_j_per_kg
