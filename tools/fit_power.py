@@ -5,8 +5,9 @@
     python tools/fit_power.py node DATA/power/h100x4_llama70b_online_instructcoder.csv
 
 `phoenix` (256 A100-class GPUs, eight workloads, six caps): share of arithmetic and level of each class of work, with the GPU's
-clock exponent and voltage floor as they are in the catalogue, and fitted too. `node`: what a node draws beside its GPUs. `serving` (Llama-3.1-70B in BF16 on 4 x H100): wattage for memory and
-arithmetic, with busy seconds from the step cost of vLLM on Hopper.
+clock exponent and voltage floor as they are in the catalogue, and fitted too. `node`: what a node draws beside its GPUs.
+`serving` (Llama-3.1-70B in BF16 on 4 x H100): wattage for memory and arithmetic, with busy seconds from the step cost of vLLM
+on Hopper.
 """
 
 from __future__ import annotations
