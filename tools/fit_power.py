@@ -35,7 +35,7 @@ def phoenix(path: Path) -> None:
         power, known = fit_classes(points, clock=clock)
         print(f"clock exponent {power.exponent:.2f}, voltage floor {power.voltage_floor_frac:.3f}{' (fitted)' if clock else ''}")
         for name, one in known.items():
-            print(f"  {name}: compute_share_frac {one.compute_share:.3f}, full_clock_tdp_frac {one.level_w / power.tdp_w:.3f}")
+            print(f"  {name}: compute_share_frac {one.compute_share:.3f}, full_clock_ratio {one.level_w / power.tdp_w:.3f}")
         for figure, each in validation(points, known, power).metrics().items():
             print(f"  {figure}: mean absolute error {each['mae']:.4f}, relative {each['mape']:.1%}")
     for group in left_out(table).groups_by(("workload",)):

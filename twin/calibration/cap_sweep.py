@@ -37,7 +37,7 @@ class JobClass:
     @classmethod
     def of(cls, part: Part, gpu: Part) -> JobClass:
         """A class of the catalogue on a GPU."""
-        return cls(part.number("compute_share_frac"), part.number("full_clock_tdp_frac") * gpu.number("tdp_w"))
+        return cls(part.number("compute_share_frac"), part.number("full_clock_ratio") * gpu.number("tdp_w"))
 
     def under_cap(self, model: GpuPower, cap_w: float) -> tuple[float, float]:
         """(speed over that at full clock, mean W of a GPU) under a cap, the TDP being one."""
