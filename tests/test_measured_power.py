@@ -56,6 +56,7 @@ def test_throughput_under_a_cap_is_within_two_points(shared_data: Find) -> None:
     assert found.metrics()["power"]["mape"] <= 0.05
 
 
+@pytest.mark.slow
 def test_each_workload_is_within_two_points_of_what_the_others_say(shared_data: Find) -> None:
     found = left_out(read_table(shared_data(SWEEP)))
     assert (len(found.predictions), found.refused) == (48, ())

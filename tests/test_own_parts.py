@@ -339,7 +339,7 @@ class TestFit:
         ],
     )
     def test_formats_on_ampere(self, tmp_path: Path, precision: str, said: str | None) -> None:
-        rack = parts_file("rack", "hgx_h100", "hgx_a100", gpu="a100")
+        rack = parts_file("rack", "hgx_h100", "own_a100", gpu="a100")
         scenario = spoiled(
             SCENARIO,
             ("deepseek_r1", "llama_3_1_8b"),
@@ -347,7 +347,7 @@ class TestFit:
             ("dp: 8, ep: 8", "tp: 4"),
             ("instances: 18", "instances: 16"),
         )
-        topology = spoiled(TOPOLOGY, ("gb200_nvl72", "hgx_a100"), (", loop: tcs", ""))
+        topology = spoiled(TOPOLOGY, ("gb200_nvl72", "own_a100"), (", loop: tcs", ""))
         file = with_parts(tmp_path, rack, scenario=scenario, topology=topology)
         if said is None:
             load_scenario(file)

@@ -1,4 +1,5 @@
-"""The plant's part of docs/accuracy.md: power and throughput under caps, a node's power, a grid event, a whole machine, coolant."""
+"""The plant's part of docs/accuracy.md: power and throughput under caps, a node's power, a grid event, a whole machine,
+coolant."""
 
 from __future__ import annotations
 
@@ -20,24 +21,24 @@ ROOT = Path(__file__).resolve().parents[1]
 CAPS = """## Throughput under a power cap
 
 {rows} points of eight workloads on 256 A100-class GPUs under six caps (Phoenix field demonstration,
-ai-emerald/emerald-ai-demo-may-2025), predicted from the class that a workload's name tells (`twin catalog job_class`): two numbers
-for each of three classes, *fitted to these same points* at the clock exponent and voltage floor of the GPU's entry. Errors are mean
-absolute errors in points, a point being a percent of the throughput at 400 W; asked are at most 2. "Left out": the workload is
-predicted by what is fitted to the others alone, exponent and floor included. The three inference workloads are one curve at three
-sizes, so theirs is a held-out size and not a held-out kind of work. {clipped}
+ai-emerald/emerald-ai-demo-may-2025), predicted from the class that a workload's name tells (`twin catalog job_class`): two
+numbers for each of three classes, *fitted to these same points* at the clock exponent and voltage floor of the GPU's entry.
+Errors are mean absolute errors in points, a point being a percent of the throughput at 400 W; asked are at most 2. "Left
+out": the workload is predicted by what is fitted to the others alone, exponent and floor included. The three inference
+workloads are one curve at three sizes, so theirs is a held-out size and not a held-out kind of work. {clipped}
 
 | workload | class | fitted | left out | power under the cap, fitted |
 |---|---|---|---|---|
 """
 NODE = """## Node power, time to first token and per output token at a request rate
 
-{rows} runs of Llama-3.1-70B in BF16 on four H100 under vLLM (IsabellaLiu99/genai-gpu-power-analysis, Vercellino et al. 2026): 1,000
-prompts of about 174 tokens at 10 to 1,000 a second, answers of up to 256, 512 or 1,024 tokens. The real worker plays each: a Poisson
-process at the row's rate, answers spread as a gamma distribution with the row's mean (its shape fitted to the three mean lengths).
-The step model's coefficients are those of the catalogue, from other models and other runs. All prompts but their last block are found
-in the cache: at 200 a second or more they could not be computed otherwise.
-What is fitted to these runs: the H100's power terms in the catalogue (an earlier fit), and {other:.0f} W for what in the node is no
-GPU. Fitted to two of the three answer lengths and tried on the third, the latter gives median errors of {held}. A run in
+{rows} runs of Llama-3.1-70B in BF16 on four H100 under vLLM (IsabellaLiu99/genai-gpu-power-analysis, Vercellino et al. 2026):
+1,000 prompts of about 174 tokens at 10 to 1,000 a second, answers of up to 256, 512 or 1,024 tokens. The real worker plays
+each: a Poisson process at the row's rate, answers spread as a gamma distribution with the row's mean (its shape fitted to the
+three mean lengths). The step model's coefficients are those of the catalogue, from other models and other runs. All prompts
+but their last block are found in the cache: at 200 a second or more they could not be computed otherwise.
+What is fitted to these runs: the H100's power terms in the catalogue (an earlier fit), and {other:.0f} W for what in the node
+is no GPU. Fitted to two of the three answer lengths and tried on the third, the latter gives median errors of {held}. A run in
 which nothing was completed drew 744 W, 456 W above four idle GPUs: a part of the host's power is in the GPU's `power_active_w`.
 
 | | power median | p90 | bias | TTFT median | p90 | TPOT median | p90 |
@@ -45,13 +46,13 @@ which nothing was completed drew 744 W, 456 W above four idle GPUs: a part of th
 """
 EVENT = """## A measured two-step grid event
 
-Power of 256 A100-class GPUs, minute by minute, through an event that asked for 81 and then 69 percent (Phoenix, as above), and the
-same event run by `scenarios/phoenix_two_step.yaml` under the twin's `uniform_cap`. The scenario says what is stated: the event's two
-levels; begin and end of its ramps, which are *read off the curve* to a few minutes, as the announcement is not in the data; the mix of
-jobs, with sizes *chosen* such that power before the event, its two hourly dips (checkpoints,
-read off the first hour) and power after the event (a job that ends) are as measured. What the control makes of it is not fitted.
-GPU power; the meter's target is what that level of GPU power shows at the meter. RMSE over the measured baseline of {base:.1f} kW, asked
-are at most 3 % over all: **{all:.2%}**.
+Power of 256 A100-class GPUs, minute by minute, through an event that asked for 81 and then 69 percent (Phoenix, as above),
+and the same event run by `scenarios/phoenix_two_step.yaml` under the twin's `uniform_cap`. The scenario says what is stated:
+the event's two levels; begin and end of its ramps, which are *read off the curve* to a few minutes, as the announcement is
+not in the data; the mix of jobs, with sizes *chosen* such that power before the event, its two hourly dips (checkpoints,
+read off the first hour) and power after the event (a job that ends) are as measured. What the control makes of it is not
+fitted. GPU power; the meter's target is what that level of GPU power shows at the meter. RMSE over the measured baseline of
+{base:.1f} kW, asked are at most 3 % over all: **{all:.2%}**.
 
 | phase | measured | run | RMSE |
 |---|---|---|---|
@@ -59,18 +60,18 @@ are at most 3 % over all: **{all:.2%}**.
 MACHINE = """## Frontier: a whole machine, idle and at peak
 
 9,472 nodes with two converters in series (rectifiers of four nodes, about 96 % and 17 W; DC-DC, about 98 % and 13 W), as
-`ElectricalElement`; switches, pumps of 25 CDUs. All numbers are ExaDigiT's (ExaDigiT/RAPS, config/frontier; Brewer et al., SC 2024), who
-fitted the converters to the machine; nothing is fitted here. The published MW hold nodes, conversion, switches and CDU pumps: with
-them the sums agree, without the pumps they would be 0.2 MW short. Efficiency: IT, switches included, over IT and losses. Asked: MW within
-3 %, efficiency within 0.5 points.
+`ElectricalElement`; switches, pumps of 25 CDUs. All numbers are ExaDigiT's (ExaDigiT/RAPS, config/frontier; Brewer et al., SC
+2024), who fitted the converters to the machine; nothing is fitted here. The published MW hold nodes, conversion, switches and
+CDU pumps: with them the sums agree, without the pumps they would be 0.2 MW short. Efficiency: IT, switches included, over IT
+and losses. Asked: MW within 3 %, efficiency within 0.5 points.
 
 | state | MW | published | error | chain efficiency | published |
 |---|---|---|---|---|---|
 """
 COOLANT = """## GB300: coolant flow against inlet temperature
 
-Published flow of a GB300 NVL72 at 116 kW of liquid heat (press), against the rack loop of the catalogue, whose line of return over
-supply temperature was *fitted to these five points* (two numbers). Asked: within 5 %.
+Published flow of a GB300 NVL72 at 116 kW of liquid heat (press), against the rack loop of the catalogue, whose line of return
+over supply temperature was *fitted to these five points* (two numbers). Asked: within 5 %.
 
 | inlet | L/min | published | error |
 |---|---|---|---|

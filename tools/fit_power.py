@@ -5,8 +5,9 @@
     python tools/fit_power.py node DATA/power/h100x4_llama70b_online_instructcoder.csv
 
 `phoenix` (256 A100-class GPUs, eight workloads, six caps): share of arithmetic and level of each class of work, with the GPU's
-clock exponent and voltage floor as they are in the catalogue, and fitted too. `node`: what a node draws beside its GPUs. `serving` (Llama-3.1-70B in BF16 on 4 x H100): wattage for memory and
-arithmetic, with busy seconds from the step cost of vLLM on Hopper.
+clock exponent and voltage floor as they are in the catalogue, and fitted too. `node`: what a node draws beside its GPUs.
+`serving` (Llama-3.1-70B in BF16 on 4 x H100): wattage for memory and arithmetic, with busy seconds from the step cost of vLLM
+on Hopper.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def phoenix(path: Path) -> None:
         power, known = fit_classes(points, clock=clock)
         print(f"clock exponent {power.exponent:.2f}, voltage floor {power.voltage_floor_frac:.3f}{' (fitted)' if clock else ''}")
         for name, one in known.items():
-            print(f"  {name}: compute_share_frac {one.compute_share:.3f}, full_clock_tdp_frac {one.level_w / power.tdp_w:.3f}")
+            print(f"  {name}: compute_share_frac {one.compute_share:.3f}, full_clock_ratio {one.level_w / power.tdp_w:.3f}")
         for figure, each in validation(points, known, power).metrics().items():
             print(f"  {figure}: mean absolute error {each['mae']:.4f}, relative {each['mape']:.1%}")
     for group in left_out(table).groups_by(("workload",)):

@@ -1,4 +1,5 @@
-"""Fits what is known of classes of work to a measured cap sweep, and says how well workloads are predicted that were left out."""
+"""Fits what is known of classes of work to a measured cap sweep, and says how well workloads are predicted that were left
+out."""
 
 from __future__ import annotations
 
@@ -9,12 +10,13 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from twin.calibration.cap_sweep import GPU, CapPoint, JobClass, cap_points, validation
-from twin.calibration.prediction import Refusal, Validation
+from twin.calibration.prediction import Prediction, Refusal, Validation
 from twin.calibration.table import Table
 from twin.catalog import load_catalog
 from twin.performance import GpuPower, gpu_power
 
-#: Bounds of a class's share and level (in TDPs), and of the clock exponent and the voltage floor where those are fitted as well.
+#: Bounds of a class's share and level (in TDPs), and of the clock exponent and the voltage floor where those are fitted as
+#: well.
 _CLASS = ((0.2, 1.0), (0.7, 1.75))
 _CLOCK = ((1.0, 6.0), (0.2, 0.95))
 
@@ -39,11 +41,12 @@ def fit_classes(points: Sequence[CapPoint], *, clock: bool = False) -> tuple[Gpu
 
 
 def left_out(table: Table) -> Validation:
-    """Each workload predicted by what is fitted to the others, the clock's exponent and the voltage floor included; one whose class
-    no other has is refused."""
+    """Each workload predicted by what is fitted to the others, the clock's exponent and the voltage floor included; one whose
+    class no other has is refused."""
     found = cap_points(table)
     points = [point for point in found if isinstance(point, CapPoint)]
-    predictions, refused = [], [point for point in found if isinstance(point, Refusal)]
+    predictions: list[Prediction] = []
+    refused = [point for point in found if isinstance(point, Refusal)]
     for workload in sorted({point.workload for point in points}):
         mine = [point for point in points if point.workload == workload]
         others = [point for point in points if point.workload != workload]

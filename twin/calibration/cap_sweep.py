@@ -1,7 +1,7 @@
 """Measured sweeps of the power cap: throughput and power of a workload's GPUs under each cap.
 
-A workload is known by its class alone, which the first word of its name tells. A row's throughput is relative to the workload's own
-at a reference cap: that of its row with 1, or where no row has 1 the TDP, under which no cap is in force.
+A workload is known by its class alone, which the first word of its name tells. A row's throughput is relative to the
+workload's own at a reference cap: that of its row with 1, or where no row has 1 the TDP, under which no cap is in force.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from twin.calibration.prediction import OnRows, Prediction, Refusal, Validation
+from twin.calibration.serving_points import Refused
 from twin.calibration.table import Row, Table, missing_columns
 from twin.catalog import Part, load_catalog
 from twin.performance import GpuPower, gpu_power, power_at_level
@@ -25,14 +26,10 @@ _GROUPS = (("class",), ("cap",), ("workload",))
 _ONE_FRAC = 1e-6
 
 
-class _Unknown(Exception):
-    """Why a row is refused."""
-
-
 @dataclass(frozen=True, slots=True)
 class JobClass:
-    """The two numbers known of a class of work: the share of its step that slows with the clock, and what a GPU would draw at full
-    clock if nothing held it, in W."""
+    """The two numbers known of a class of work: the share of its step that slows with the clock, and what a GPU would draw at
+    full clock if nothing held it, in W."""
 
     compute_share: float
     level_w: float
@@ -40,7 +37,7 @@ class JobClass:
     @classmethod
     def of(cls, part: Part, gpu: Part) -> JobClass:
         """A class of the catalogue on a GPU."""
-        return cls(part.number("compute_share_frac"), part.number("full_clock_tdp_frac") * gpu.number("tdp_w"))
+        return cls(part.number("compute_share_frac"), part.number("full_clock_ratio") * gpu.number("tdp_w"))
 
     def under_cap(self, model: GpuPower, cap_w: float) -> tuple[float, float]:
         """(speed over that at full clock, mean W of a GPU) under a cap, the TDP being one."""
@@ -88,7 +85,7 @@ def cap_points(table: Table) -> list[CapPoint | Refusal]:
     for row in table.rows:
         try:
             found.append(_point(row, reference_w, gpu))
-        except _Unknown as why:
+        except Refused as why:
             found.append(Refusal(f"line {row.line}", str(why)))
     return found
 
@@ -139,7 +136,7 @@ def _point(row: Row, reference_w: Mapping[str, float], gpu: Part) -> CapPoint:
     least_w, tdp_w = gpu.number("cap_min_w"), gpu.number("tdp_w")
     for what, watts in (("a cap", cap_w), ("throughput relative to that under", reference_w[workload])):
         if not least_w <= watts <= tdp_w:
-            raise _Unknown(f"{what} of {watts:g} W: GPUs of the class of {GPU} take {least_w:g} to {tdp_w:g} W")
+            raise Refused(f"{what} of {watts:g} W: GPUs of the class of {GPU} take {least_w:g} to {tdp_w:g} W")
     return CapPoint(
         f"line {row.line}",
         workload,
@@ -156,5 +153,5 @@ def _class_of(workload: str) -> str:
     words = {word: name for name in catalog.names("job_class") for word in catalog.part("job_class", name).texts("names")}
     first = workload.replace("-", "_").replace(" ", "_").lower().split("_")[0]
     if first not in words:
-        raise _Unknown(f"workload {workload!r}: its name does not begin with a class of work ({', '.join(sorted(words))})")
+        raise Refused(f"workload {workload!r}: its name does not begin with a class of work ({', '.join(sorted(words))})")
     return words[first]

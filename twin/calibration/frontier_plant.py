@@ -1,8 +1,10 @@
-"""Frontier's electrical chain at plant level: power of the whole machine with all nodes idle and at peak, beside what was published.
+"""Frontier's electrical chain at plant level: power of the whole machine with all nodes idle and at peak, beside what was
+published.
 
 The numbers are those of the configuration that ExaDigiT (Brewer et al., SC 2024; ExaDigiT/RAPS, config/frontier) fitted to the
-machine. The published megawatts hold the nodes, the losses of their two converters, the switches (fed without those converters) and
-the pumps of the CDUs, and no cooling beyond these; the published efficiency is IT power, switches included, over IT power and losses.
+machine. The published megawatts hold the nodes, the losses of their two converters, the switches (fed without those
+converters) and the pumps of the CDUs, and no cooling beyond these; the published efficiency is IT power, switches included,
+over IT power and losses.
 """
 
 from __future__ import annotations

@@ -51,8 +51,8 @@ class Minutes:
         found = {}
         for name, first, end in PHASES:
             inside = (self.minute >= minute_of(first)) & (self.minute < minute_of(end))
-            means = (float(watts[inside].mean()) / self.baseline_w for watts in (self.measured_w, self.run_w))
-            found[name] = (*means, self.rmse(first, end))
+            measured, run = (float(watts[inside].mean()) / self.baseline_w for watts in (self.measured_w, self.run_w))
+            found[name] = (measured, run, self.rmse(first, end))
         return found
 
 
@@ -65,7 +65,8 @@ def minute_of(clock: str) -> int:
 def event_minutes(
     path: Path, time_s: Sequence[float] | NDArray[np.float64], gpu_w: Sequence[float] | NDArray[np.float64]
 ) -> Minutes:
-    """A file of measurements (`timestamp` HH:MM, `total` W) beside a run's power rows, which end at `time_s` and are equally long.
+    """A file of measurements (`timestamp` HH:MM, `total` W) beside a run's power rows, which end at `time_s` and are equally
+    long.
 
     Raises InputError with every problem of the file, or if the run does not cover it.
     """

@@ -89,8 +89,8 @@ class Validation:
 
 
 def metrics(predictions: Sequence[Prediction]) -> dict[str, dict[str, float]]:
-    """Figure -> median_ape, p90_ape, mape and bias (median of predicted over measured), as shares of the measured value; and mae, the
-    mean absolute error in the figure's own unit."""
+    """Figure -> median_ape, p90_ape, mape and bias (median of predicted over measured), as shares of the measured value; and
+    mae, the mean absolute error in the figure's own unit."""
     found = {}
     for figure in dict.fromkeys(name for prediction in predictions for name in prediction.figures):
         having = [prediction for prediction in predictions if figure in prediction.figures]

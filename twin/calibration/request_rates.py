@@ -1,7 +1,7 @@
 """Measured runs of one node under requests that come at a rate: node power, time to first token and per output token.
 
-Files of this kind name neither model, engine nor node: they are runs of Llama-3.1-70B in BF16 on four H100 under vLLM. Each is played
-by the real worker: as many prompts as the row says, at a Poisson rate, of its mean lengths.
+Files of this kind name neither model, engine nor node: they are runs of Llama-3.1-70B in BF16 on four H100 under vLLM. Each
+is played by the real worker: as many prompts as the row says, at a Poisson rate, of its mean lengths.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from scipy.optimize import brentq
 from scipy.stats import gamma
 
 from twin.calibration.prediction import OnRows, Prediction, Refusal, Validation
+from twin.calibration.serving_points import Refused
 from twin.calibration.table import Row, Table, missing_columns
 from twin.catalog import load_catalog
 from twin.performance import Instance, ModelShape, Parallelism, Precision, gpu_power, interconnect_of
@@ -26,24 +27,20 @@ _TIMES = ("mean_ttft_ms", "mean_tpot_ms")
 COLUMNS = (RATE, LONGEST, "num-prompts", *_TOTALS, *_TIMES, POWER)
 MARKERS = (RATE, LONGEST, "num-prompts", POWER)
 GPUS = 4
-#: What the node draws beside its GPUs, in W: the median of what their catalogued power leaves of these runs (tools/fit_power.py node).
-#: A run in which nothing was completed drew 744 W, 456 W more than four idle GPUs: so what the catalogue takes for GPUs that step at
-#: all (`power_active_w`, fitted to the same runs) holds a part of the host's.
+#: What the node draws beside its GPUs, in W: the median of what their catalogued power leaves of these runs
+#: (tools/fit_power.py node). A run in which nothing was completed drew 744 W, 456 W more than four idle GPUs: so what the
+#: catalogue takes for GPUs that step at all (`power_active_w`, fitted to the same runs) holds a part of the host's.
 NODE_OTHER_W = 203.0
 #: vLLM's defaults on this GPU: new tokens of a step, sequences of an instance, share of memory kept free, tokens of a block.
 _BATCHED_TOKENS, _SEQUENCES, _RESERVE_FRAC, _BLOCK_TOKENS = 8192, 1024, 0.1, 16
-#: The same prompts are sent in each run of a series, and the engine keeps prefixes: at 200 a second or more, arithmetic of twice
-#: the GPUs' peak would be due for them otherwise. So all but a prompt's last block is found.
+#: The same prompts are sent in each run of a series, and the engine keeps prefixes: at 200 a second or more, arithmetic of
+#: twice the GPUs' peak would be due for them otherwise. So all but a prompt's last block is found.
 #: Answers without a limit spread as a gamma distribution of this shape, cut at the limit: fits the means at 256, 512 and 1,024.
 _ANSWER_SHAPE = 1.75
-#: Prompts are spread evenly over this share of their mean to either side (assumed): what counts is that their ends fall anywhere in
-#: a block, half of which is computed on the mean.
+#: Prompts are spread evenly over this share of their mean to either side (assumed): what counts is that their ends fall
+#: anywhere in a block, half of which is computed on the mean.
 _PROMPT_SPREAD_FRAC = 0.5
 _GROUPS = (("rate",), ("longest",))
-
-
-class _Unknown(Exception):
-    """Why a row is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +75,7 @@ def validate_request_rates(table: Table, jobs: int | None = None, on_rows: OnRow
     for number, row in enumerate(table.rows, 1):
         try:
             predictions.append(_predicted(row))
-        except _Unknown as why:
+        except Refused as why:
             refused.append(Refusal(f"line {row.line}", str(why)))
         if on_rows is not None:
             on_rows(number, len(table.rows))
@@ -97,27 +94,27 @@ def instance() -> Instance:
 
 
 def load_of(row: Row) -> Load:
-    """What a row asked of the node. Raises _Unknown with the reason where it cannot be told or is more than the model knows."""
+    """What a row asked of the node. Raises Refused with the reason where it cannot be told or is more than the model knows."""
     prompts, longest = row.count("num-prompts"), row.count(LONGEST)
     done = round(row.number("completed") or 0)
     if done != prompts:
-        raise _Unknown(f"{done:,} of {prompts:,} requests were completed")
+        raise Refused(f"{done:,} of {prompts:,} requests were completed")
     inputs, outputs = ((row.number(f"total_{what}_tokens") or 0.0) / prompts for what in ("input", "output"))
     if inputs < 1 or not 1 < outputs <= longest:
-        raise _Unknown(f"{inputs:g} input and {outputs:g} output tokens a request cannot be, with answers of up to {longest:,}")
+        raise Refused(f"{inputs:g} input and {outputs:g} output tokens a request cannot be, with answers of up to {longest:,}")
     return Load(row.number(RATE) or 0.0, prompts, max(1, round(inputs)), outputs, longest)
 
 
 @lru_cache(maxsize=1024)
 def played(load: Load) -> Played:
-    """The run of a load. Raises _Unknown where the memory cannot keep the prompts."""
+    """The run of a load. Raises Refused where the memory cannot keep the prompts."""
     what = instance()
     cost = what.cost()
     room = what.kv_capacity_tokens(_RESERVE_FRAC, _BATCHED_TOKENS, _SEQUENCES)
     kept = load.prompts * load.input_tokens
     made = round(min(load.prompts, _SEQUENCES) * load.output_tokens)
     if kept + made > room:
-        raise _Unknown(f"memory holds {room:,} tokens, the prompts take {kept:,} and their answers {made:,}: not all stay cached")
+        raise Refused(f"memory holds {room:,} tokens, the prompts take {kept:,} and their answers {made:,}: not all stay cached")
     spec = WorkerSpec(
         name="node",
         role="aggregated",
@@ -177,7 +174,7 @@ def _predicted(row: Row) -> Prediction:
     measured = {"power": row.number(POWER), "ttft": row.number("mean_ttft_ms"), "tpot": row.number("mean_tpot_ms")}
     missing = [name for name, value in measured.items() if not value]
     if missing:
-        raise _Unknown(f"no {', '.join(missing)} was measured")
+        raise Refused(f"no {', '.join(missing)} was measured")
     power_w, ttft_ms, tpot_ms = (value or 0.0 for value in measured.values())
     found = played(load)
     figures = {
