@@ -101,6 +101,14 @@ def _electrical_facts(site: Site, catalog: Catalog) -> dict[str, Any]:
     """The chain from the incomers down; an element's rating is that of all its units."""
     electrical, feed = site.electrical, site.feed.name
     elements = []
+    short = {
+        role: {"part": part, "rated_w": rated_w}
+        for role, part, rated_w in (
+            ("transformer", electrical.transformer, electrical.transformer_rating),
+            ("ups", electrical.ups, electrical.ups_rating),
+        )
+        if part is not None
+    }
     for element in elements_of(electrical, feed):
         part = catalog.part("electrical", element.part)
         breaker = element.breaker
@@ -118,6 +126,7 @@ def _electrical_facts(site: Site, catalog: Catalog) -> dict[str, Any]:
         )
     return {
         "power_shelf": electrical.power_shelf,
+        **short,
         "incomers": list(incomers_of(electrical, feed)),
         "elements": elements,
         "cooling_from": list(cooling_feeds(electrical, feed)),

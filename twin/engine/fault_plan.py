@@ -41,7 +41,7 @@ def components_of(scenario: Scenario, site: Site) -> tuple[Component, ...]:
     """Everything at a site that can fail: the plant's first. Raises InputError for a site that cannot be built."""
     catalog = catalog_with(scenario.catalog)
     pools = [pool for pool in scenario.serving.pools if pool.site in (None, site.name)]
-    network, _ = build_network(site, pools, place(site, pools, catalog), catalog, scenario.represent)
+    network, *_ = build_network(site, pools, place(site, pools, catalog), catalog, scenario.represent)
     hardware = site_hardware(site, catalog, network.plan)
     return (*Plant(plant_spec(site, catalog)).components(), *hardware.components())
 

@@ -86,7 +86,9 @@ class Meter:
         """A step of `jump` breaks off now: its part counts as work, and nothing comes of it. `done` and `split` are the totals
         up to now. Returns the energy of each token position, in J."""
         broken_j = done.energy_j - self.energy_j
-        self.energy_j, self.busy_s, self.output_tokens, prefilled, self.decode_batch_s = done
+        self._phase_s[jump.phase] += done.busy_s - self.busy_s
+        self._phase_j[jump.phase] += broken_j
+        self.energy_j, self.busy_s, self.output_tokens, prefilled, self.decode_batch_s, self.memory_j = done
         self.prefill_tokens = prefilled  # type: ignore[assignment]
         self._split = list(split)
         self.step_energy_j += broken_j
