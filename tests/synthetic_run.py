@@ -38,7 +38,7 @@ def request_row(
     return (
         request_id, request_id, None, 0, site, tier, arrival_s, first_token_s, first_token_s, finish_s, input_tokens, 0,
         output_tokens, worker, worker, outcome, ttft_s, tpot_s, e2e_s, 1.0, 0, 0, tenant,
-        "memory" if outcome == "rejected" else None, 0, 0,
+        "memory" if outcome == "rejected" else None, 0, 0, 0,
     )
     # fmt: on
 

@@ -103,6 +103,7 @@ def test_energy_hardware_and_money(summary: dict[str, Any]) -> None:
     assert hardware == pytest.approx(
         {
             "gpus": 8,
+            "availability_frac": 1.0,
             "gpu_busy_frac": 0.5,
             "speed_of_light_frac": 0.25,
             "output_tokens_per_s": 6.0,

@@ -141,7 +141,7 @@ def check(made: dict[str, Any], acts: list[Act]) -> None:
         assert (run.jobs["steps_kept"] == 60).all()
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 @given(made=factories(), acts=faults())
 def test_nothing_is_lost_whatever_fails(made: dict[str, Any], acts: list[Act]) -> None:
     check(made, acts)
