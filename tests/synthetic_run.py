@@ -58,7 +58,7 @@ def power_row(
     return (
         time_s, site, utility_w, 0.8 * used_w, 0.1 * used_w, 0.06 * used_w, battery_w, 0.0, 1200.0, target_w, 0.5,
         0.04 * used_w, 0.03 * used_w, 0.7 * used_w, 0.1 * used_w, tokens_per_s,
-        0.0, 0.0,
+        0.0, 0.0, None, 0.0,
         0.6 * used_w, 0.1 * used_w, 0.04 * used_w, *[0.01 * used_w] * 6, 0.0, 0.0,
     )
     # fmt: on

@@ -307,7 +307,8 @@ def test_peaks_of_a_meter_by_hand(tmp_path: Path) -> None:
     """10 minutes at 100 W, 10 at 300 W, 10 at 200 W on a contract of 250 W: the dearest 15 minutes hold all of the second."""
     with RunDirectory.create(tmp_path / "run") as output:
         for end_s, watts in ((600.0, 100.0), (1200.0, 300.0), (1800.0, 200.0)):
-            row = (end_s, "a", watts, watts, 0.0, 0.0, 0.0, 0.0, 250.0, None, None, 0.0, 0.0, 0.0, watts, *[0.0] * 14)
+            known = (end_s, "a", watts, watts, 0.0, 0.0, 0.0, 0.0, 250.0, None, None, 0.0, 0.0, 0.0, watts)
+            row = (*known, 0.0, 0.0, 0.0, None, 0.0, *[0.0] * 11)
             output.writer("power").append(row)
         output.close_tables()
         found = peak(output.path, "a")

@@ -73,8 +73,8 @@ class PoolTime:
 
     `light_s` is what the work done takes at the speed of light: every efficiency 1, no overheads, batches as large as arithmetic
     needs. `lost_s` is what came on top, by cause (`LOSSES`); with it, that adds up to `available_s`. In `down_s` instances could
-    not work: hardware had failed, or they were starting again. `phases` are GPU seconds and joules by what the GPUs did: `prefill`
-    (steps with prompts alone), `mixed`, `decode`, `idle`.
+    not work: hardware had failed, or they were starting again. `phases` are GPU seconds and joules by what the GPUs did:
+    `prefill` (steps with prompts alone), `mixed`, `decode`, `idle`.
     """
 
     gpus: int

@@ -175,7 +175,8 @@ class PlantProcess:
             station_w, jobs, smoothing_w = self._smoothing.step(to_s, span_s, station_w, jobs)
         rack_gpu_w, rack_it_w, hottest_w = site.loads.power(station_w, jobs)
         memory_w = site.represent * memory_j / span_s + (0.0 if jobs is None else jobs.memory_w)
-        cpu_w = self._cpu_w(to_s)
+        # racks of CPUs without power draw none; their tools are taken to go on elsewhere
+        cpu_w = self._cpu_w(to_s) * site.plant.rack_up[len(rack_it_w) :]
         shares = site.shares.split(rack_gpu_w, rack_it_w, memory_w, smoothing_w, float(cpu_w.sum()))
         if len(cpu_w):
             rack_it_w, hottest_w = np.concatenate((rack_it_w, cpu_w)), np.concatenate((hottest_w, np.zeros(len(cpu_w))))
