@@ -23,6 +23,8 @@ FILES = {
     "events.parquet",
     "fabric.parquet",
     "jobs.parquet",
+    "elements.parquet",
+    "racks.parquet",
     "manifest.json",
     "power.parquet",
     "report.html",
