@@ -34,7 +34,6 @@ FILES = {
     "summary.json",
     "thermal.parquet",
     "workers.parquet",
-    "elements.parquet",
     "tasks.parquet",
     "tool_runs.parquet",
 }
