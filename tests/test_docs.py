@@ -75,7 +75,7 @@ def test_commands_work(page, workplace, capsys):
 def check_twin(words: list[str], said: str) -> None:
     """The cheap form of a command: what only reads or makes a file is run, a simulation is checked as far as its start."""
     options = parser().parse_args(words)
-    if words[0] == "run":
+    if words[0] == "run" or (words[0] == "faults" and not options.list):
         load_scenario(options.scenario, pairs(options.set), options.seed)
     elif words[0] == "pareto":
         load_scenario(options.scenario, pairs(options.set))
@@ -95,7 +95,7 @@ def check_twin(words: list[str], said: str) -> None:
 
 def test_every_command_is_told_of():
     told = {words[1] for page in PAGES for words in commands(page) if words[0].endswith("twin")}
-    studies = {"run", "sweep", "pareto", "compare", "regress"}
+    studies = {"run", "sweep", "pareto", "faults", "compare", "regress"}
     assert studies | {"check", "new", "validate", "calibrate", "trace", "topology", "model"} <= told
 
 
