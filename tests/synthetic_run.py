@@ -43,6 +43,16 @@ def request_row(
     # fmt: on
 
 
+SHARES = {"gpu_core": 0.75, "memory": 0.125, "cpu": 0.05} | dict.fromkeys(
+    ("nic", "nvswitch", "fabric_switch", "optic", "fan", "rest"), 0.0125
+)
+
+
+def it_shares_j(it_j: float) -> dict[str, float]:
+    """IT energy by share, as `power_row` has its power."""
+    return {name: share * it_j for name, share in (SHARES | {"cpu_racks": 0.0, "smoothing": 0.0}).items()}
+
+
 def power_row(
     time_s: float,
     utility_w: float,
@@ -91,6 +101,7 @@ def small_totals(**changes: Any) -> RunTotals:
                 generator_j=0.0,
                 other_j=40.0,
                 balance_residual_frac=0.0,
+                it_shares_j=it_shares_j(800.0),
             )
         },
         "requests_arrived": 8,
@@ -203,7 +214,7 @@ def write_busy_run(
             for step in range(40):
                 events.append((end_s + 5.0 * step, sites[0], "set_clock", "decode", ""))
         record = GridEventRecord("summer_peak", sites[0], start_s, end_s, ramp_end_s, 800e3, start_s - 600)
-        one = SiteEnergy(3.1e9, 2.48e9, 3.1e8, 1.86e8, 9.3e7, 0.0, 0.0, 1.24e8, 1e-16)
+        one = SiteEnergy(3.1e9, 2.48e9, 3.1e8, 1.86e8, 9.3e7, 0.0, 0.0, 1.24e8, 1e-16, it_shares_j=it_shares_j(2.48e9))
         totals = RunTotals(
             scenario="curtail_80",
             seed=1,

@@ -97,10 +97,11 @@ def test_the_report_tells_the_event_and_shows_every_figure(busy: Path) -> None:
         "Time to first token",
         "Time per output token",
         "PUE of main",
+        "output tokens: ",
     ):
         assert title in text
     drawings = re.findall(r"<svg .*?</svg>", html, flags=re.DOTALL)
-    assert len(drawings) == 11
+    assert len(drawings) == 12
     for drawing in drawings:
         element = ET.fromstring(drawing)
         assert element.attrib["role"] == "img"

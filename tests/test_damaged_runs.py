@@ -88,4 +88,5 @@ def test_the_plots_offered_are_plots(run_dir: Path) -> None:
     assert offered == {
         *("power", "clocks", "tokens", "latency", "temperature", "pue", "light", "actions"),
         *("tasks", "sessions", "sandboxes", "jobs", "attainment", "revenue"),
+        *("energy", "racks", "elements"),
     }

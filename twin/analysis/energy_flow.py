@@ -14,6 +14,18 @@ from twin.errors import InputError
 
 #: What rounding may leave of a balance, over the whole.
 _ROUNDING = 1e-6
+#: Shares of IT energy that are drawn as GPUs by pool, and what the others are called.
+_OF_GPUS = ("gpu_core", "memory", "smoothing")
+_NAMES = {
+    "cpu": "CPUs",
+    "nic": "NICs",
+    "nvswitch": "NVSwitches",
+    "fabric_switch": "fabric switches",
+    "optic": "optics",
+    "fan": "fans in the racks",
+    "rest": "boards, drives, regulators",
+    "cpu_racks": "CPU racks",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,24 +92,31 @@ def energy_flow(run_dir: Path, summary: dict[str, Any]) -> EnergyFlow:
 
 
 def _it(run_dir: Path, summary: dict[str, Any], it_j: float) -> Flow:
-    """The IT energy by share: GPUs by pool, then the rest as finely as the run has it."""
-    power = TableColumns(run_dir, "power")
-    gpu_j, job_j = (_integral(power, column) for column in ("gpu_w", "job_gpu_w"))
-    pools = _pool_energy(run_dir, summary["requests"]["represent"])
-    parts = [Flow(f"GPUs of pool {name}", "gpu", pool_j) for name, pool_j in pools.items()]
+    """The IT energy by share: GPUs by pool and by what they did, then the rest."""
+    shares = summary["energy"]["it_shares_j"]
+    gpu_j = math.fsum(shares[name] for name in _OF_GPUS)
+    job_j = _integral(TableColumns(run_dir, "power"), "job_gpu_w")
+    parts = [
+        Flow.of(
+            f"GPUs of pool {name}",
+            "gpu",
+            [
+                Flow(f"{name}: {phase}", "idle" if phase == "idle" else "gpu", totals["energy_j"])
+                for phase, totals in pool["phases"].items()
+            ],
+        )
+        for name, pool in summary["hardware"]["pools"].items()
+    ]
     if job_j > 0:
         parts.append(Flow("GPUs of jobs", "gpu", job_j))
     spare_j = gpu_j - math.fsum(part.energy_j for part in parts)
     if spare_j < -_ROUNDING * gpu_j:
         raise InputError(f"{run_dir}: pools and jobs took {-spare_j:,.0f} J more than all GPUs did")
     if spare_j > _ROUNDING * gpu_j:
-        parts.append(Flow("GPUs of no pool", "idle", spare_j))
+        # What jobs burn is part of theirs.
+        parts.append(Flow("GPUs of no pool, smoothing" if shares["smoothing"] else "GPUs of no pool", "idle", spare_j))
     gpus = Flow.of("GPUs", "gpu", parts)
-    shares = {name: j for name, j in summary["energy"].get("it_shares_j", {}).items() if not name.startswith("gpu")}
-    if shares:
-        others = [Flow(name.replace("_", " "), "it", share_j) for name, share_j in shares.items()]
-    else:
-        others = [Flow("CPUs, switches, NICs, fans", "it", it_j - gpus.energy_j)]
+    others = [Flow(_NAMES.get(name, name), "it", share_j) for name, share_j in shares.items() if name not in _OF_GPUS]
     it = Flow.of("IT", "it", [gpus, *others])
     _check("IT energy", it_j, it.energy_j)
     return it
@@ -111,21 +130,6 @@ def _integral(table: TableColumns, column: str) -> float:
         mine = site.codes == code
         whole += float(np.dot(values[mine], np.diff(time_s[mine], prepend=0.0)))
     return whole
-
-
-def _pool_energy(run_dir: Path, represent: int) -> dict[str, float]:
-    """GPU energy of each pool, in joules of the real factory."""
-    table = TableColumns(run_dir, "workers")
-    pool, worker, time_s, power_w = table.names("pool"), table.names("worker"), table.numbers("time_s"), table.numbers("power_w")
-    site = table.names("site")
-    order = np.lexsort((time_s, worker.codes, site.codes))
-    first = np.ones(len(order), bool)
-    one = np.stack((worker.codes, site.codes))[:, order]
-    first[1:] = (one[:, 1:] != one[:, :-1]).any(axis=0)
-    ends_s = time_s[order]
-    spans_s = np.where(first, ends_s, ends_s - np.concatenate(([0.0], ends_s[:-1])))
-    energy_j = np.bincount(pool.codes[order], power_w[order] * spans_s, len(pool.labels)) * represent
-    return dict(zip(pool.labels, energy_j.tolist(), strict=True))
 
 
 def _check(what: str, one_j: float, other_j: float) -> None:

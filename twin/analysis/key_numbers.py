@@ -91,6 +91,7 @@ def key_numbers(summary: dict[str, Any]) -> list[Table]:
         said = {
             "revenue_usd": "Revenue",
             "energy_cost_usd": "Energy cost",
+            "smoothing_waste_usd": "of it burnt to smooth power",
             "usd_per_million_output_tokens": "Energy cost per million output tokens",
         }
         money = summary["economics"]

@@ -23,7 +23,7 @@ from twin.analysis import style
 from twin.analysis.axes import PLOT_AREA
 from twin.analysis.columns import TableColumns
 from twin.analysis.key_numbers import has_tasks, key_numbers, tiles
-from twin.analysis.plots import Plots, element_rows, lanes_of, rack_rows, sites_of
+from twin.analysis.plots import Plots, element_rows, energy_height_in, lanes_of, rack_rows, sites_of
 from twin.analysis.rack_map import rack_map_height_in
 from twin.analysis.story import clock, lead, spoken_detail, spoken_kind, story
 from twin.errors import InputError
@@ -111,7 +111,7 @@ def _sections(plots: Plots) -> Iterator[tuple[str, list[Drawing]]]:
         "Energy of the whole run from the meter to the tokens; widths are energies. Losses and cooling leave below, the IT "
         "equipment's share goes on to the right. GPU energy is that of the pools' instances, whatever they did."
     )
-    yield "Energy", [_drawing("energy", said, 4.6, plots.energy)]
+    yield "Energy", [_drawing("energy", said, energy_height_in(plots), plots.energy)]
     said = "GPU clock of each pool over its maximum, the mean of its instances: what a feed limit does first."
     yield "Clocks", [_drawing("clocks", said, 2.4, plots.clocks)]
     yield "Tokens", [_drawing("tokens", "Output tokens a second by tier, stacked, for the whole factory.", 3.1, plots.tokens)]

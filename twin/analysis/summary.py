@@ -236,8 +236,8 @@ def _economics(requests: Requests, totals: RunTotals) -> dict[str, Any]:
     if totals.energy_price_usd_per_j is not None:
         cost_usd = math.fsum(site.utility_j for site in totals.energy.values()) * totals.energy_price_usd_per_j
         economics["energy_cost_usd"] = cost_usd
-        waste_j = math.fsum(_smoothing_j(site) for site in totals.energy.values())
-        economics["smoothing_waste_usd"] = waste_j * totals.energy_price_usd_per_j
+        if waste_j := math.fsum(_smoothing_j(site) for site in totals.energy.values()):
+            economics["smoothing_waste_usd"] = waste_j * totals.energy_price_usd_per_j
         economics["usd_per_million_output_tokens"] = _ratio(cost_usd * 1e6, totals.output_tokens_total * totals.represent)
     return economics
 
