@@ -22,7 +22,7 @@ from twin.cli.main import main, pairs, parser
 from twin.schema import load_any, load_scenario, load_topology
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "plant").glob("*.md")))
 #: The configuration that the pages import.
 CONFIG = ROOT / "tests" / "own_model" / "config.json"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
