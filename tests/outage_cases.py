@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 from tiny_run import ROOT
 
@@ -46,9 +45,12 @@ def act(site: SiteRun, one: Act, _: Any) -> None:
     if site.plant._last_s < one.time_s:
         site.plant.step(one.time_s)
     if one.verb in ("dark", "live"):
-        up = ~outages._hardware.dark
-        up[one.units] = one.verb == "live"
-        outages.racks(one.time_s, np.concatenate((up, [True])))  # a CPU rack behind them, as in a plant that has some
+        plant = site.runtime.plant
+        units = {part.key: part.units for part in plant.components()}
+        group = next(key for key in units if key.startswith("psu/")).split("/")[1]
+        key = f"psu/{group}/{one.units}"
+        (plant.fail if one.verb == "dark" else plant.repair)(key, units[key])
+        site.plant.watch_racks(one.time_s)
     else:
         getattr(outages, one.verb)(one.key, one.units)
 

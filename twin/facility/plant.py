@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from twin.errors import SimulationError
+from twin.errors import SimulationError, did_you_mean
 from twin.facility.battery import Battery, BatteryOrder
 from twin.facility.chain import Chain, ChainEvent
 from twin.facility.circuit import CircuitPower
@@ -213,7 +213,7 @@ class Plant:
         return self.supply.next_change_s() if self.supply.banks else math.inf
 
     def _tell_supply(self, key: str, live: bool) -> None:
-        if self.supply.active and self._owner(key) is self.chain:
+        if self.supply.active and key not in self._owners:
             kind, _, name = key.partition("/")
             if kind == "incomer":
                 self.supply.incomer(name, live)
@@ -221,7 +221,12 @@ class Plant:
                 self.supply.choose()
 
     def _owner(self, key: str) -> Chain | Cooling | Supply:
-        return self._owners.get(key, self.chain)
+        if key in self._owners:
+            return self._owners[key]
+        known = [component.key for component in self.components()]
+        if key not in known:
+            raise SimulationError(f"plant {self.spec.name}: no component {key!r}{did_you_mean(key, known)}")
+        return self.chain
 
     def _settle_power(self) -> None:
         """What the chain can feed: cooling, and with heat the racks."""

@@ -163,7 +163,7 @@ class Scenario(Model):
     grid: Grid = Grid()
     """Events and prices."""
     faults: Faults = Faults()
-    """What breaks."""
+    """What breaks, at stated times or at random."""
     power_smoothing: PowerSmoothing | None = None
     """Smooths the power of GPUs; without it, it is as their work makes it."""
     jobs: tuple[Job, ...] = ()
