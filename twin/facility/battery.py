@@ -128,6 +128,8 @@ class Battery:
 
         power out of the store = power at the bus + loss. Raises SimulationError outside `feasible_range(duration_s)`.
         """
+        if not power_w:
+            return 0.0, 0.0
         lowest, highest = self.feasible_range(duration_s)
         if not lowest * (1 + 1e-9) <= power_w <= highest * (1 + 1e-9):
             raise SimulationError(f"battery: {power_w:,.0f} W for {duration_s:g} s is outside {lowest:,.0f} to {highest:,.0f} W")

@@ -98,8 +98,10 @@ class Cooling:
 
     def stored_j(self) -> float:
         """Heat in all loops and circuits, from 0 C."""
-        in_loops = float(np.dot(self.loops.capacity_j_per_k, self.loops.return_c))
-        return in_loops + math.fsum(c.spec.heat_capacity_j_per_k * c.return_c for c in self.circuits)
+        stored_j = float(self.loops.capacity_j_per_k.dot(self.loops.return_c))
+        for circuit in self.circuits:
+            stored_j += circuit.spec.heat_capacity_j_per_k * circuit.return_c
+        return stored_j
 
     def advance(self, duration_s: float, heat_w: Floats, dry_bulb_c: float, wet_bulb_c: float) -> CoolingStep:
         """Take `heat_w` (loops,), constant over `duration_s`."""
@@ -122,7 +124,7 @@ class Cooling:
         loops = self.loops
         mover_w, moved_w = loops.advance(duration_s, heat_w)
         air_fan_w = float(mover_w[-1])
-        pump_w = float(np.add.reduce(mover_w)) - air_fan_w
+        pump_w = loops.liquid_mover_w()
         fan_w = chiller_w = rejected = water_kg_per_s = 0.0
         into, drawn = loops.by_circuit(moved_w), loops.by_circuit(loops.water_w_per_k)
         for circuit, circuit_heat_w, drawn_w_per_k in zip(self.circuits, into, drawn, strict=True):

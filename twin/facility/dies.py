@@ -66,6 +66,8 @@ class Dies:
         self._throttling = self._any_tripped = False
         self._wait_s = self._restart_s.copy()
         self._gpu_c: Floats | None = None
+        self._supply_c: Floats | None = None
+        self._coolant_c: Floats = np.zeros(self.count)
         self._decay_of_s = -1.0
         self._decay: Floats = np.zeros(self.count)
 
@@ -76,16 +78,20 @@ class Dies:
         the square root of allowed over actual power, which converges for any power law between the first and the fourth power of
         the clock. Raises SimulationError for a bad GPU power.
         """
-        if gpu_max_w.shape != (self.count,) or not 0 <= np.minimum.reduce(gpu_max_w) <= np.maximum.reduce(gpu_max_w) < math.inf:
+        if gpu_max_w.shape != (self.count,) or np.count_nonzero(gpu_max_w >= 0) != self.count:
             raise SimulationError(f"plant {self._name}: the hottest GPU's power of {self.count} racks is due, at least 0 W each")
-        coolant_c = supply_c[self._loop]
+        if supply_c is not self._supply_c:  # loops that hold their setpoints give the same array at each step
+            self._supply_c, self._coolant_c = supply_c, supply_c[self._loop]
+        coolant_c = self._coolant_c
         resistance = self._resistance if flow_met_frac is None else self._with_less_flow(flow_met_frac)
         rest_c = coolant_c + resistance * gpu_max_w
         if self._gpu_c is None:
             self._gpu_c = rest_c
         gpu_c = self._gpu_c = rest_c + (self._gpu_c - rest_c) * self._decay_over(duration_s, resistance)
         hot = gpu_c > self._throttle_c
-        if self._throttling or hot.any():
+        if self._throttling or np.count_nonzero(hot):
+            if not np.maximum.reduce(gpu_max_w) < math.inf:  # such a die is hot
+                raise SimulationError(f"plant {self._name}: the hottest GPU of a rack draws power without end")
             self._throttle(duration_s, gpu_max_w, coolant_c, resistance, hot)
             self._trip(gpu_c)
         if self._any_tripped:

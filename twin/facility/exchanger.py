@@ -32,14 +32,14 @@ def wall_w_per_k(heat_w: float, hot_end_k: float, cold_end_k: float) -> float:
 
 def ratio(transfer_units: Floats, wall_over_cold: Floats) -> Floats:
     """g from UA over the hot side's capacity rate and UA over the cold side's."""
-    shift = np.minimum(transfer_units - wall_over_cold, _SHIFT_MAX)
-    shift[shift == 0] = 1e-300  # balanced flows: (exp(a) - 1) / a is 1
-    return transfer_units * np.expm1(shift) / shift
+    a = np.minimum(transfer_units - wall_over_cold, _SHIFT_MAX)
+    a[a == 0] = 1e-300  # balanced flows: (exp(a) - 1) / a is 1
+    return transfer_units * np.expm1(a) / a
 
 
-def wall_over_cold(transfer_units: Floats, needed_ratio: Floats) -> Floats:
-    """UA over the cold side's capacity rate at which the exchanger has this ratio, within 1e-5: the inverse of `ratio`.
+def shift(growth: Floats) -> Floats:
+    """a from (exp(a) - 1) / a = g / (UA / H), within 1e-5: with UA / W = UA / H - a the inverse of `ratio`.
 
-    It is not above zero where no cold flow suffices.
+    That is not above zero where no cold flow suffices.
     """
-    return transfer_units - np.interp(np.log(needed_ratio / transfer_units), _LOG_GROWTH, _SHIFT)
+    return np.interp(np.log(growth), _LOG_GROWTH, _SHIFT)

@@ -49,6 +49,8 @@ class Loops:
         #: Flow over what the controller asks for within the rated flow; None while nothing falls short.
         self.flow_met_frac: Floats | None = None
         self._duration_s = 0.0
+        self._liquid = np.ones(len(specs))
+        self._liquid[-1] = 0.0
         self.limit(np.ones(len(specs)), np.ones(len(specs)), np.ones(len(specs)))
 
     def limit(self, exchanger_share: Floats, flow_share: Floats, mover_share: Floats) -> None:
@@ -79,6 +81,9 @@ class Loops:
         ]
         least_water = np.minimum(self._water_max, self._full_w_per_k * np.array(self._plenty)[self._circuit_of])
         self._ratio_least = exchanger.ratio(self._wall / self._full_w_per_k, self._wall / least_water)
+        self._k_per_wall = 1 / self._wall
+        self._waters = [circuit.full_w_per_k * circuit.flow_share for circuit in self._circuits]
+        self._facing_c: list[float] = []  # anew from what was reckoned here
 
     def advance(self, duration_s: float, heat_w: Floats) -> tuple[Floats, Floats]:
         """Take `heat_w`, constant over the step. Returns (mover power, heat handed to the circuits).
@@ -88,6 +93,7 @@ class Loops:
         """
         if duration_s != self._duration_s:
             self._duration_s, self._decay = duration_s, -duration_s / self.capacity_j_per_k
+            self._w_per_k = self.capacity_j_per_k / duration_s
         held_c, full = self._setpoint_c, self._full_w_per_k
         if self.supply_c is held_c:
             wanted = heat_w / self._target_w
@@ -97,22 +103,22 @@ class Loops:
         mover_w = self._mover_w * flow * flow * flow
         heat = heat_w + mover_w
         conductance = flow * full
-        sink_c = np.array([circuit.supply_c for circuit in self._circuits])[self._circuit_of]
-        margin_k = held_c - sink_c
+        facing_c = [circuit.supply_c for circuit in self._circuits]
+        if facing_c != self._facing_c:
+            self._face(facing_c)
         plentiful, water_limit = self._water_limit(conductance)
         before_c = self.return_c
         rest_c = held_c + heat / conductance
         after_c = rest_c + (before_c - rest_c) * np.exp(conductance * self._decay)
         ratio_limit = None
         self.supply_c = held_c
-        if not (
-            plentiful
-            and (np.maximum(before_c, after_c) <= held_c + margin_k * self._ratio_least).all()
-            and (np.minimum(before_c, after_c) > np.maximum(held_c, sink_c)).all()
-        ):
-            ratio_limit, after_c = self._strained(duration_s, heat, conductance, sink_c, margin_k, water_limit)
-        moved_w = heat - self.capacity_j_per_k * (after_c - before_c) / duration_s
-        water_w_per_k = self._water(moved_w, conductance, water_limit, ratio_limit, margin_k)
+        held = plentiful and self._holds(after_c)
+        if not (held and (self._held or self._holds(before_c))):
+            ratio_limit, after_c = self._strained(duration_s, heat, conductance, water_limit)
+            held = False
+        self._held = held
+        moved_w = heat - self._w_per_k * (after_c - before_c)
+        water_w_per_k = self._water(moved_w, conductance, water_limit, ratio_limit)
         if self._cut is not None:
             after_c = self._stay(duration_s, heat_w, flow, mover_w, heat, moved_w, water_w_per_k, after_c, before_c)
         self.return_c = after_c
@@ -128,11 +134,30 @@ class Loops:
         sums: list[float] = self._on_circuit.dot(values).tolist()
         return sums
 
-    def _strained(
-        self, duration_s: float, heat: Floats, conductance: Floats, sink_c: Floats, margin_k: Floats, water_limit: Floats
-    ) -> tuple[Floats, Floats]:
+    def liquid_mover_w(self) -> float:
+        """Power of all movers but the hall's fans in the last step."""
+        return float(self.mover_w.dot(self._liquid))
+
+    def _face(self, facing_c: list[float]) -> None:
+        """What follows from the circuits' supplies: they seldom change, being held at setpoints."""
+        held_c = self._setpoint_c
+        self._facing_c = facing_c
+        self._sink_c = np.array(facing_c)[self._circuit_of]
+        self._margin_k = held_c - self._sink_c
+        self._holds_to_c = held_c + self._margin_k * self._ratio_least
+        self._shut_c = np.maximum(held_c, self._sink_c)
+        with np.errstate(divide="ignore"):  # no margin: no water suffices
+            self._growth_per_w = 1 / (self._wall * self._margin_k)
+        self._short_k = self._return_approach_k - self._margin_k
+        self._held = False
+
+    def _holds(self, return_c: Floats) -> bool:
+        """Whether at these returns all loops hold their setpoints, given water in plenty."""
+        return np.count_nonzero((return_c <= self._holds_to_c) & (return_c > self._shut_c)) == len(return_c)
+
+    def _strained(self, duration_s: float, heat: Floats, conductance: Floats, water_limit: Floats) -> tuple[Floats, Floats]:
         """(ratio of the exchangers at their limit, return after the step), with `supply_c` set, where some cannot hold."""
-        before_c, held_c = self.return_c, self._setpoint_c
+        before_c, held_c, sink_c, margin_k = self.return_c, self._setpoint_c, self._sink_c, self._margin_k
         ratio_limit = exchanger.ratio(self._wall / conductance, self._wall / water_limit)
         switch_c = held_c + margin_k * ratio_limit
         strained = before_c > switch_c
@@ -143,8 +168,7 @@ class Loops:
         rest_c = base_c + heat / slope
         after_c = rest_c + (before_c - rest_c) * np.exp(slope * self._decay)
         supply_c = np.where(strained, after_c - share * (after_c - base_c), held_c)
-        shut_c = np.maximum(held_c, sink_c)
-        plain = ((after_c > switch_c) == strained) & (np.minimum(before_c, after_c) > shut_c)
+        plain = ((after_c > switch_c) == strained) & (np.minimum(before_c, after_c) > self._shut_c)
         for i in np.flatnonzero(~plain).tolist():
             pieces = rejection(float(conductance[i]), float(effectiveness[i]), float(held_c[i]), float(sink_c[i]), 0.0)
             after = relax(float(before_c[i]), duration_s, float(heat[i]), self.specs[i].heat_capacity_j_per_k, pieces)
@@ -194,24 +218,25 @@ class Loops:
         shared = conductance if self._shares_water is None else conductance * self._shares_water
         plentiful = True
         per_coolant = []
-        for circuit, coolant, plenty in zip(self._circuits, self.by_circuit(shared), self._plenty, strict=True):
-            water = circuit.full_w_per_k * circuit.flow_share
+        for water, coolant, plenty in zip(self._waters, self.by_circuit(shared), self._plenty, strict=True):
             # a circuit that no loop draws on: any share will do
             share = water / coolant if water > 0 and coolant > 0 else plenty
             per_coolant.append(share)
             plentiful = plentiful and share >= plenty
         return plentiful, np.minimum(self._water_max, conductance * np.array(per_coolant)[self._circuit_of])
 
-    def _water(self, moved_w: Floats, conductance: Floats, limit: Floats, ratio_limit: Floats | None, margin_k: Floats) -> Floats:
+    def _water(self, moved_w: Floats, conductance: Floats, limit: Floats, ratio_limit: Floats | None) -> Floats:
         """Capacity rate of the water through each exchanger for its mean heat: what the supply needs, or the return's approach.
 
         More than the heat needs goes to waste only as flow: the valve beside the exchanger's other side mixes the supply.
         """
         moved_w = np.maximum(moved_w, _HEAT_MIN_W)
-        fall_k = moved_w / conductance
-        cold_end_k = margin_k if ratio_limit is None else np.maximum(margin_k, fall_k / ratio_limit)
-        wall = self._wall
-        needed = exchanger.wall_over_cold(wall / conductance, fall_k / cold_end_k)
-        for_supply = wall / np.maximum(needed, wall / limit)
-        for_return = moved_w / np.maximum(fall_k + cold_end_k - self._return_approach_k, moved_w / limit)
-        return np.maximum(for_supply, for_return)
+        k_per_coolant = 1 / conductance
+        if ratio_limit is None:
+            growth, short_k = moved_w * self._growth_per_w, self._short_k
+        else:
+            cold_end_k = np.maximum(self._margin_k, moved_w * k_per_coolant / ratio_limit)
+            growth, short_k = moved_w / (self._wall * cold_end_k), self._return_approach_k - cold_end_k
+        # of 1 / W: what the supply needs is 1 / H - a / UA, what the return needs 1 / H - short_k / moved_w
+        least = np.maximum(exchanger.shift(growth) * self._k_per_wall, short_k / moved_w)
+        return 1 / np.maximum(k_per_coolant - least, 1 / limit)

@@ -46,7 +46,7 @@ class Racks:
         if it_w.shape != (self.count,):
             raise SimulationError(f"plant {self._name}: {self.count} rack powers are due, not an array of shape {it_w.shape}")
         shelves = self.shelves
-        if not ((it_w >= 0) & (it_w <= shelves.rated_w)).all() and (wrong := shelves.beyond(it_w)):
+        if np.count_nonzero((it_w >= 0) & (it_w <= shelves.rated_w)) != self.count and (wrong := shelves.beyond(it_w)):
             raise SimulationError(f"plant {self._name}: {wrong}")
         drawn_w = (it_w * shelves.quadratic_per_w + shelves.linear) * it_w + shelves.fixed_w
         liquid_w = drawn_w * self._liquid_frac
