@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_invariants import _check_power, _check_requests
+from test_invariants import _check_power, _check_requests, check_workers
 
 import twin
 from twin.catalog import load_catalog
@@ -70,6 +70,7 @@ def _play(factory: str, faults: list[dict[str, Any]], **other: Any) -> None:
         assert summary["requests"]["lost"] == 0
         _check_requests(run.requests, run.sessions, summary)
         _check_power(run.power, summary)
+        check_workers(run, {"serving": {"pools": [{}]}})
         assert run.summary["energy"]["balance_residual_frac"] <= ENERGY_FRAC
         assert len(run.summary.get("faults", [])) == len(faults)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,7 @@ def check_books(run: twin.Run, scenario: dict[str, Any]) -> None:
     assert summary["requests"]["lost"] == 0
     _check_requests(run.requests, run.sessions, summary)
     _check_power(run.power, summary)
-    _check_workers(run, scenario)
+    check_workers(run, scenario)
 
 
 def _check_requests(requests: pd.DataFrame, sessions: pd.DataFrame, summary: dict[str, Any]) -> None:
@@ -140,7 +141,7 @@ def _spans(site: pd.DataFrame) -> pd.Series:
     return site["time_s"].diff().fillna(site["time_s"].iloc[0])
 
 
-def _check_workers(run: twin.Run, scenario: dict[str, Any]) -> None:
+def check_workers(run: twin.Run, scenario: dict[str, Any]) -> None:
     """Tokens and joules of the instances are those of the requests and of the meter."""
     workers = pd.read_parquet(run.path / "workers.parquet")
     represent = scenario.get("represent", 1)
@@ -152,6 +153,11 @@ def _check_workers(run: twin.Run, scenario: dict[str, Any]) -> None:
         joules += (one["power_w"] * spans).sum()
         busy_s += (one["busy_frac"] * spans).sum()
     requests = run.requests
+    # What steps had done when they broke off is work that reached no request.
+    events = pd.read_parquet(run.path / "events.parquet")
+    broken = [json.loads(detail) for detail in events.loc[events["kind"] == "instance_down", "detail"]]
+    tokens -= sum(each["broken_output_tokens"] for each in broken)
+    prefilled -= sum(each["broken_prompt_tokens"] for each in broken)
     # Within a step tokens accrue evenly in the workers' rows; a request is booked whole tokens. A step is one token each, with
     # speculation up to one more than it drafts, of which the workers' rows have the mean: less than one token apart again.
     in_flight = (requests["outcome"] == "in_flight").sum()
@@ -160,7 +166,7 @@ def _check_workers(run: twin.Run, scenario: dict[str, Any]) -> None:
     admitted = requests.dropna(subset=["admitted_s"])
     fresh = (admitted["input_tokens"] - admitted["cached_tokens"])[admitted["first_token_s"].notna()].sum()
     assert prefilled >= fresh - 1e-6  # more where a preemption made a prompt be computed again, or one is half-way
-    if not in_flight and not requests["preemptions"].sum():
+    if not in_flight and not requests["preemptions"].sum() and not requests["failovers"].sum():
         assert prefilled == pytest.approx(fresh, rel=1e-9)
     assert (workers["busy_frac"] <= 1 + 1e-9).all()
     assert (workers["kv_used_frac"] <= 1).all()

@@ -30,7 +30,7 @@ from twin.schema.instances import instance_of
 from twin.schema.scenario import Scenario
 from twin.schema.topology import Site
 from twin.schema.workload import Tier
-from twin.serving import PHASES, Admission, CacheCounts, KvTier, Worker
+from twin.serving import PHASES, Admission, CacheCounts, KvTier, Progress, Worker
 
 #: Instances of a pool below which thinning changes how often a KV-aware router finds a call's prefix (seen on curtail_80: 5-9 %
 #: of the energy with 3 instances for 12).
@@ -265,6 +265,7 @@ def _invariants(scenario: Scenario, sites: Sequence[SiteRun], admission: Admissi
                 check("job_steps_conserved", steps.done == steps.kept + steps.lost + steps.open)
                 check("job_time_adds_up", abs(math.fsum(spent) - held_s) <= _ENERGY_TOLERANCE * max(held_s, 1.0))
         done = [worker.progress(horizon_s) for worker in workers]
+        check("steps_make_the_tokens", all(_tokens_made(w, d, horizon_s) for w, d in zip(workers, done, strict=True)))
         gpu_j = represent * sum(each.energy_j for each in done) + spare_j + site.recorder.shares_j.smoothing
         check("gpu_energy_reaches_the_plant", abs(gpu_j - site.recorder.gpu_j) <= _ENERGY_TOLERANCE * gpu_j)
         shares_j = site.recorder.shares_j
@@ -288,6 +289,14 @@ def _invariants(scenario: Scenario, sites: Sequence[SiteRun], admission: Admissi
     if failed:
         raise SimulationError(f"scenario {scenario.name}: the run broke its own books: {', '.join(failed)}")
     return held
+
+
+def _tokens_made(worker: Worker, done: Progress, horizon_s: float) -> bool:
+    """Whether the output tokens of an instance's steps are those sent and those of steps that broke off. The step under way may
+    have made a part of its own, and sequences that speculate may be that much off the mean gain which steps count."""
+    made, drafted = worker.emitted_total(horizon_s) + worker.meter.broken_output_tokens, worker.meter.drafted
+    open_tokens = len(worker.batch) * (drafted + 1 if drafted > 1 else 1)
+    return abs(done.output_tokens - made) <= open_tokens + _ENERGY_TOLERANCE * made
 
 
 def _sandbox_power_counted(site: SiteRun, horizon_s: float) -> bool:

@@ -147,10 +147,13 @@ class Outages:
     def _go_down(self, stations: list[Station], cause: str) -> None:
         now_s = self._clock.now_s
         held = {station: len(station.worker.held()) for station in stations}
+        before = {station: _broken(station) for station in stations}
         self._site.dispatcher.fail(stations)
         for station in stations:
             self.downs += 1
-            self._record(now_s, "instance_down", station, {"cause": cause, "calls": held[station]})
+            output, prompt = (now - then for now, then in zip(_broken(station), before[station], strict=True))
+            detail = {"cause": cause, "calls": held[station], "broken_output_tokens": output, "broken_prompt_tokens": prompt}
+            self._record(now_s, "instance_down", station, detail)
             if self.on_down is not None:
                 self.on_down(station)
 
@@ -219,3 +222,9 @@ class Outages:
 
     def _record(self, now_s: float, kind: str, station: Station, detail: dict[str, Any]) -> None:
         self._recorder.event(now_s, kind, station.worker.name, json.dumps(detail))
+
+
+def _broken(station: Station) -> tuple[float, float]:
+    """Output and prompt tokens of its steps that broke off."""
+    meter = station.worker.meter
+    return meter.broken_output_tokens, meter.broken_prompt_tokens

@@ -23,6 +23,8 @@ class Meter:
         "_phase_s",
         "_split",
         "attributed_j",
+        "broken_output_tokens",
+        "broken_prompt_tokens",
         "busy_s",
         "decode_batch_s",
         "drafted",
@@ -50,6 +52,8 @@ class Meter:
         self._split = [0.0] * len(TimeSplit._fields)
         self.output_tokens: float = 0
         self.prefill_tokens = 0
+        #: Of these, the parts that steps had done when they broke off, of which nothing came.
+        self.broken_output_tokens = self.broken_prompt_tokens = 0.0
         #: What contexts that had been computed before cost once more: energy as charged, seconds of full steps.
         self.recomputed_j = 0.0
         self.decode_batch_s = 0.0
@@ -88,6 +92,8 @@ class Meter:
         broken_j = done.energy_j - self.energy_j
         self._phase_s[jump.phase] += done.busy_s - self.busy_s
         self._phase_j[jump.phase] += broken_j
+        self.broken_output_tokens += done.output_tokens - self.output_tokens
+        self.broken_prompt_tokens += done.prefill_tokens - self.prefill_tokens
         self.energy_j, self.busy_s, self.output_tokens, prefilled, self.decode_batch_s, self.memory_j = done
         self.prefill_tokens = prefilled  # type: ignore[assignment]
         self._split = list(split)
