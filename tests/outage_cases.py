@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 from tiny_run import ROOT
 
@@ -45,9 +44,11 @@ def act(site: SiteRun, one: Act, _: Any) -> None:
     outages = site.runtime.outages
     site.plant.step(one.time_s)
     if one.verb in ("dark", "live"):
-        up = ~outages._hardware.dark
-        up[one.units] = one.verb == "live"
-        outages.racks(one.time_s, np.concatenate((up, [True])))  # a CPU rack behind them, as in a plant that has some
+        # The plant says so at each of its steps; here it is told to.
+        plant = site.runtime.plant
+        plant.rack_up = plant.rack_up.copy()
+        plant.rack_up[one.units] = one.verb == "live"
+        site.plant.watch_racks(one.time_s)
     else:
         getattr(outages, one.verb)(one.key, one.units)
 

@@ -135,7 +135,7 @@ def test_a_dark_rack_draws_nothing_and_all_goes_on_after_it() -> None:
     power = run.power.set_index("time_s")
     assert (power.loc[10.0:30.0, ["it_w", "gpu_w", "tokens_per_s"]] == 0.0).all(axis=None)
     assert run.site.runtime.outages.downs == run.site.runtime.outages.ups == 8
-    assert _kinds(run, "racks/0") == [(8.5, "rack_dark"), (30.5, "rack_live")]
+    assert _kinds(run, "racks/0") == [(8.5, "rack_down"), (30.5, "rack_up")]
     assert (run.requests["outcome"] == "completed").all()
     waited = run.requests[(run.requests["arrival_s"] > 9.0) & (run.requests["arrival_s"] < 30.0)]
     assert (waited["admitted_s"] >= 35.5).all()
