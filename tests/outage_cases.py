@@ -42,8 +42,7 @@ class Played(NamedTuple):
 def act(site: SiteRun, one: Act, _: Any) -> None:
     """What a fault process does: step the plant to now, then call the verb."""
     outages = site.runtime.outages
-    if site.plant._last_s < one.time_s:
-        site.plant.step(one.time_s)
+    site.plant.step(one.time_s)
     if one.verb in ("dark", "live"):
         plant = site.runtime.plant
         units = {part.key: part.units for part in plant.components()}

@@ -17,6 +17,9 @@ from twin.engine.smoothing_process import SmoothingProcess
 from twin.errors import SimulationError
 from twin.facility import BatteryOrder, PlantStep
 
+#: Times no further apart are one.
+_SAME_TIME_S = 1e-9
+
 
 @dataclass(slots=True)
 class Means:
@@ -128,8 +131,7 @@ class PlantProcess:
             self._clock.at(self._upcoming.time_s, self._step_event)
 
     def _change_event(self, _: Any) -> None:
-        if self._clock.now_s > self._last_s + 1e-9:
-            self.step(self._clock.now_s)
+        self.step(self._clock.now_s)
         self._ask_for_next()
 
     def _step_event(self, _: Any) -> None:
@@ -149,10 +151,12 @@ class PlantProcess:
             self._recorder.write_elements(due.time_s, self._site.plant.chain)
         self.after_step(due)
 
-    def step(self, to_s: float) -> PlantStep:
-        """Advance the plant to `to_s` on what the stations have used since the last step."""
+    def step(self, to_s: float) -> None:
+        """Advance the plant to `to_s` on what the stations have used since the last step; one that ends there already stays."""
         site = self._site
         span_s = to_s - self._last_s
+        if span_s <= _SAME_TIME_S:
+            return
         tokens_out = memory_j = 0.0
         means = self.means
         for place, station in enumerate(site.stations):
@@ -210,7 +214,6 @@ class PlantProcess:
         if (tripped := site.plant.cooling.rack_tripped) is not self._tripped:
             self._report_trips(to_s, tripped)
         self.watch_racks(to_s)
-        return step
 
     def watch_racks(self, now_s: float) -> None:
         """Tell what runs on the racks which of them are up; after each step, and after each verb on the plant."""
