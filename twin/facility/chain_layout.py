@@ -14,7 +14,8 @@ def elements_outdoors(spec: ChainSpec) -> frozenset[str]:
     """Elements whose losses warm no hall: at or above a transformer or what cooling or its pumps hang on."""
     above = {element.name: element.fed_from for element in spec.elements}
     found = []
-    for start in (*spec.cooling_from, *spec.pumps_from, *(element.name for element in spec.elements if element.kind == "transformer")):
+    transformers = (element.name for element in spec.elements if element.kind == "transformer")
+    for start in (*spec.cooling_from, *spec.pumps_from, *transformers):
         name = start
         while name in above:
             found.append(name)
