@@ -130,6 +130,7 @@ def _electrical_facts(site: Site, catalog: Catalog) -> dict[str, Any]:
         "incomers": list(incomers_of(electrical, feed)),
         "elements": elements,
         "cooling_from": list(cooling_feeds(electrical, feed)),
+        "pumps_from": list(electrical.pumps_from),
     }
 
 

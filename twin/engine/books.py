@@ -300,12 +300,13 @@ def _tokens_made(worker: Worker, done: Progress, horizon_s: float) -> bool:
 
 
 def _sandbox_power_counted(site: SiteRun, horizon_s: float) -> bool:
-    """Whether the energy of the CPU racks is that of idle racks and of every second that a sandbox was in use."""
+    """Whether the energy of the CPU racks, had none been dark, is that of idle racks and of every second that a sandbox was in
+    use."""
     runtime, tools = site.runtime, site.runtime.runner.tools
     assert tools is not None
     used_s = runtime.represent * tools.pool.busy.integral(horizon_s)
     due_j = float((runtime.cpu_racks.idle_w * horizon_s + runtime.cpu_racks.per_sandbox_w * used_s).sum())
-    return abs(site.plant.cpu_j - due_j) <= _ENERGY_TOLERANCE * max(due_j, 1.0)
+    return abs(site.plant.cpu_j + site.plant.cpu_dark_j - due_j) <= _ENERGY_TOLERANCE * max(due_j, 1.0)
 
 
 def _objectives(tier: Tier) -> TierObjectives:

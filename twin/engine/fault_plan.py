@@ -13,7 +13,7 @@ from twin.catalog import Catalog
 from twin.engine.fabric_builder import build_network
 from twin.engine.outage_builder import site_hardware
 from twin.engine.placement import place
-from twin.engine.plant_builder import plant_spec
+from twin.engine.plant_builder import plant_spec, start_draws
 from twin.errors import InputError, did_you_mean
 from twin.facility import Plant
 from twin.facility.component import Component
@@ -43,7 +43,7 @@ def components_of(scenario: Scenario, site: Site) -> tuple[Component, ...]:
     pools = [pool for pool in scenario.serving.pools if pool.site in (None, site.name)]
     network, *_ = build_network(site, pools, place(site, pools, catalog), catalog, scenario.represent)
     hardware = site_hardware(site, catalog, network.plan)
-    return (*Plant(plant_spec(site, catalog)).components(), *hardware.components())
+    return (*Plant(plant_spec(site, catalog), draws=start_draws(site, scenario.seed)).components(), *hardware.components())
 
 
 def check_faults(loaded: LoadedScenario) -> None:

@@ -135,14 +135,15 @@ class Outages:
     def _look_at(self, station: Station) -> tuple[bool, _Links]:
         """Whether a station's hardware lets it work, and what of its links does."""
         hardware = self._hardware
-        works, up_frac, out_frac = True, 1.0, 0.0
+        works, up_frac, out = True, 1.0, 0.0
         for rack, first, gpus in station.slots:
             works = works and bool(hardware.live(rack)[first : first + gpus].all())
             up_frac = min(up_frac, hardware.scale_up_frac(rack, first, gpus))
             share, reached = hardware.scale_out_frac(rack, first, gpus)
             works = works and reached
-            out_frac += share * gpus / station.worker.spec.gpus
-        return works and up_frac > 0.0, _Links(up_frac, out_frac)
+            out += share * gpus
+        # divided once, so that whole links give 1 to the bit
+        return works and up_frac > 0.0, _Links(up_frac, out / station.worker.spec.gpus)
 
     def _go_down(self, stations: list[Station], cause: str) -> None:
         now_s = self._clock.now_s

@@ -147,6 +147,7 @@ def chain_spec(site: Site, catalog: Catalog) -> ChainSpec:
         elements=tuple(elements),
         rack_feeds=tuple(rack_feeds(electrical, feed, group.feeds) for group in groups),
         cooling_from=cooling_feeds(electrical, feed),
+        pumps_from=electrical.pumps_from,
     )
 
 

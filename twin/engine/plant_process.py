@@ -99,8 +99,8 @@ class PlantProcess:
         self.after_step: Callable[[StepTime], None]
         self._last_s = 0.0
         self._sandbox_s = 0.0
-        #: Energy of the CPU racks so far.
-        self.cpu_j = 0.0
+        #: Energy of the CPU racks so far, and what more they would have drawn had none been dark.
+        self.cpu_j = self.cpu_dark_j = 0.0
         self._power_w = np.zeros(len(site.stations))
         self._settled = False
         self.means = Means()
@@ -180,11 +180,13 @@ class PlantProcess:
         rack_gpu_w, rack_it_w, hottest_w = site.loads.power(station_w, jobs)
         memory_w = site.represent * memory_j / span_s + (0.0 if jobs is None else jobs.memory_w)
         # racks of CPUs without power draw none; their tools are taken to go on elsewhere
-        cpu_w = self._cpu_w(to_s) * site.plant.rack_up[len(rack_it_w) :]
+        asked_w, cpu_up = self._cpu_w(to_s), site.plant.rack_up[len(rack_it_w) :]
+        cpu_w = asked_w * cpu_up
         shares = site.shares.split(rack_gpu_w, rack_it_w, memory_w, smoothing_w, float(cpu_w.sum()))
         if len(cpu_w):
             rack_it_w, hottest_w = np.concatenate((rack_it_w, cpu_w)), np.concatenate((hottest_w, np.zeros(len(cpu_w))))
             self.cpu_j += float(cpu_w.sum()) * span_s
+            self.cpu_dark_j += float(asked_w[~cpu_up].sum()) * span_s
         dry_c, wet_c = site.weather.at(to_s)
         if not self._settled:
             site.plant.settle(rack_it_w, dry_c, wet_c)
@@ -205,8 +207,7 @@ class PlantProcess:
         held = (0.0, 0.0) if jobs is None else (float(jobs.gpus.sum()), float(jobs.gpu_w.sum()))
         self._recorder.add(step, gpu_w, tokens_out * site.represent, target_w, held, shares)
         self._racks.add(step, rack_it_w, rack_gpu_w, site.plant.rack_up)
-        for event in site.plant.take_events():
-            self._recorder.event(to_s, *event)
+        self._report_events(to_s)
         self._watch_limit(to_s, step, level_w)
         self._throttle(to_s, step)
         if self._smoothing is not None:
@@ -217,7 +218,12 @@ class PlantProcess:
 
     def watch_racks(self, now_s: float) -> None:
         """Tell what runs on the racks which of them are up; after each step, and after each verb on the plant."""
+        self._report_events(now_s)
         self._site.outages.racks(now_s, self._site.plant.rack_up)
+
+    def _report_events(self, now_s: float) -> None:
+        for event in self._site.plant.take_events():
+            self._recorder.event(now_s, *event)
 
     def _cpu_w(self, to_s: float) -> np.ndarray:
         """Mean power of each CPU rack since the last step."""

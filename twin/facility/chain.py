@@ -91,6 +91,8 @@ class Chain:
         self._levels = tuple(_levels(order, depth) for order in self._orders)
         self._above_array = np.array(self._above)
         self._taps = [self._index[tap] for tap in spec.cooling_from]
+        #: Where the pumps hang on; the taps of cooling if they have none of their own.
+        self._pump_taps = [self._index[tap] for tap in spec.pumps_from] or self._taps
         self._rated = np.array([e.element.rated_w for e in elements])
         self._share = [
             np.array([getattr(e.element, f"loss_{part}_frac") for e in elements]) for part in ("fixed", "linear", "quadratic")
@@ -107,7 +109,7 @@ class Chain:
         self.live = [True] * count
         self._held: list[bool] = [False] * count
         self._charge: list[float] = [0.0] * count
-        self._live_taps = list(self._taps)
+        self._live_taps, self._live_pump_taps = list(self._taps), list(self._pump_taps)
         self.output_w: Any = [0.0] * count if self._few else np.zeros(count)
         self.loss_w: Any = [0.0] * count if self._few else np.zeros(count)
         self.input_w: Any = [0.0] * count if self._few else np.zeros(count)
@@ -188,6 +190,11 @@ class Chain:
         return bool(self._live_taps)
 
     @property
+    def pumps_live(self) -> bool:
+        """Whether pumps have power."""
+        return bool(self._live_pump_taps)
+
+    @property
     def holding(self) -> bool:
         """Whether an element is held by a source of its own now."""
         return any(self._held)
@@ -248,6 +255,7 @@ class Chain:
         self._carried_by = np.where(np.array(self._held) | (self._above_array < 0), count, self._above_array)
         self._carries = self._carried_by.tolist()
         self._live_taps = [tap for tap in self._taps if self.live[tap]]
+        self._live_pump_taps = [tap for tap in self._pump_taps if self.live[tap]]
         self._all_well = all(self.live) and not any(self._units_out)
         self.shelves.settle(live)
         if told:
@@ -290,22 +298,25 @@ class Chain:
             self.output_w, self.loss_w, self.input_w = shelves.load_w(drawn_w, count), np.zeros(count), np.zeros(count)
         return self._carry(0)
 
-    def carry_rest(self, cooling_w: float, other_w: float) -> float:
-        """Take cooling and fixed loads. Returns the loss of the elements outdoors but the bus, in W.
+    def carry_rest(self, cooling_w: float, other_w: float, pump_w: float = 0.0) -> float:
+        """Take cooling, of it `pump_w` in pumps, and fixed loads. Returns the loss of the elements outdoors but the bus, in W.
 
         Raises SimulationError for a load that nothing carries.
         """
-        rest_w = cooling_w + other_w
-        if not self._live_taps:
-            if rest_w:
-                raise SimulationError(
-                    f"chain of {self._name}: {rest_w:,.0f} W of cooling and fixed loads hang on no live element"
-                )
-        else:
-            each_w = rest_w / len(self._live_taps)
-            for tap in self._live_taps:
-                self.output_w[tap] += each_w
+        if self.spec.pumps_from:
+            self._hang(pump_w, self._live_pump_taps, "pumps")
+            cooling_w = max(0.0, cooling_w - pump_w)  # of sums that cancel out something may be left
+        self._hang(cooling_w + other_w, self._live_taps, "cooling and fixed loads")
         return self._carry(1)
+
+    def _hang(self, load_w: float, taps: list[int], what: str) -> None:
+        """Spread a load evenly over the elements it hangs on."""
+        if taps:
+            each_w = load_w / len(taps)
+            for tap in taps:
+                self.output_w[tap] += each_w
+        elif load_w:
+            raise SimulationError(f"chain of {self._name}: {load_w:,.0f} W of {what} hang on no live element")
 
     def held_w(self) -> float:
         """What sources of their own deliver to elements below the bus, less what stores draw there; in W."""

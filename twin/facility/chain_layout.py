@@ -11,10 +11,11 @@ from twin.facility.chain_spec import ELEMENT_KINDS, ChainSpec
 
 
 def elements_outdoors(spec: ChainSpec) -> frozenset[str]:
-    """Elements whose losses warm no hall: at or above a transformer or what cooling hangs on."""
+    """Elements whose losses warm no hall: at or above a transformer or what cooling or its pumps hang on."""
     above = {element.name: element.fed_from for element in spec.elements}
     found = []
-    for start in (*spec.cooling_from, *(element.name for element in spec.elements if element.kind == "transformer")):
+    transformers = (element.name for element in spec.elements if element.kind == "transformer")
+    for start in (*spec.cooling_from, *spec.pumps_from, *transformers):
         name = start
         while name in above:
             found.append(name)
@@ -50,5 +51,5 @@ def chain_graph(spec: ChainSpec, groups: Iterable[str] = ()) -> nx.DiGraph[str]:
         graph.add_edges_from((feed, f"racks/{group}") for feed in feeds)
     if names:
         graph.add_node("cooling", kind="cooling")
-        graph.add_edges_from((tap, "cooling") for tap in spec.cooling_from)
+        graph.add_edges_from((tap, "cooling") for tap in dict.fromkeys((*spec.cooling_from, *spec.pumps_from)))
     return graph

@@ -32,13 +32,15 @@ class ChainElementSpec:
 class ChainSpec:
     """`rack_feeds`: for each group of racks the elements that its racks hang on, their rectifiers spread evenly over these.
 
-    `cooling_from`: the elements that cooling and the fixed load hang on, evenly over those alive.
+    `cooling_from`: the elements that cooling and the fixed load hang on, evenly over those alive. `pumps_from`: those that the
+    pumps hang on instead, in the same way; none: they hang where cooling does.
     """
 
     incomers: tuple[str, ...]
     elements: tuple[ChainElementSpec, ...]
     rack_feeds: tuple[tuple[str, ...], ...]
     cooling_from: tuple[str, ...]
+    pumps_from: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         names = [element.name for element in self.elements]
@@ -62,7 +64,7 @@ class ChainSpec:
                     raise InputError(f"electrical chain: {name} is fed in a circle")
                 seen.add(above)
                 above = parents[above]
-        for feeds in (*self.rack_feeds, self.cooling_from):
+        for feeds in (*self.rack_feeds, self.cooling_from, *([self.pumps_from] if self.pumps_from else ())):
             if not feeds or len(set(feeds)) != len(feeds):
                 raise InputError(f"electrical chain: at least one feed, and each once, is due, not {list(feeds)}")
             for name in feeds:

@@ -230,8 +230,7 @@ class Plant:
 
     def _settle_power(self) -> None:
         """What the chain can feed: cooling, and with heat the racks."""
-        powered = 1.0 if self.chain.cooling_live else 0.0
-        self.cooling.set_powered(powered, powered)
+        self.cooling.set_powered(float(self.chain.cooling_live), float(self.chain.pumps_live))
         live, tripped = self.chain.rack_live, self.cooling.rack_tripped
         if live is not self._up_of[0] or tripped is not self._up_of[1]:
             self._up_of = (live, tripped)
@@ -276,7 +275,7 @@ class Plant:
         heat_w, it_w, shelf_loss_w, indoor_loss_w = self._heat(rack_it_w)
         cooling = self.cooling.advance(duration_s, heat_w, dry_bulb_c, wet_bulb_c)
         cooling_w, other_w = cooling.total_w, self._other_w
-        outdoor_loss_w = self.chain.carry_rest(cooling_w, other_w)
+        outdoor_loss_w = self.chain.carry_rest(cooling_w, other_w, cooling.pump_w)
         site_w = it_w + shelf_loss_w + indoor_loss_w + outdoor_loss_w + cooling_w + other_w
         generators_on = supply.running if busy else 0
         parallel_w = supply.parallel_w(duration_s, site_w) if busy else 0.0

@@ -339,7 +339,8 @@ class Supply:
     def _covered(self, unfed: list[str]) -> bool:
         """Whether all racks and cooling have another way to the utility."""
         spec = self._chain.spec
-        return all(any(self._fed(name, unfed) for name in feeds) for feeds in (*spec.rack_feeds, spec.cooling_from))
+        hung = (*spec.rack_feeds, spec.cooling_from, spec.pumps_from or spec.cooling_from)
+        return all(any(self._fed(name, unfed) for name in feeds) for feeds in hung)
 
     def _fed(self, name: str, unfed: list[str]) -> bool:
         while name in self._above:

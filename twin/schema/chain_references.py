@@ -47,7 +47,9 @@ def chain_references(site: dict[str, Any], path: Path) -> Iterator[Finding]:
     hung = set(fed)
     tail = [name for name in names if name not in fed]
     yield from _listed(electrical.get("cooling_from"), names, (*at, "cooling_from"), hung)
-    ends = [name for name in tail if name not in (electrical.get("cooling_from") or ())] or tail
+    yield from _listed(electrical.get("pumps_from"), names, (*at, "pumps_from"), hung)
+    apart = (*(electrical.get("cooling_from") or ()), *(electrical.get("pumps_from") or ()))
+    ends = [name for name in tail if name not in apart] or tail
     for kind in ("racks", "cpu_racks"):
         groups = site.get(kind)
         for place, group in enumerate(groups if isinstance(groups, list) else ()):
@@ -75,8 +77,9 @@ def _short_form(site: dict[str, Any], electrical: dict[str, Any], path: Path) ->
     incomers = electrical.get("incomers")
     if isinstance(incomers, list) and len(incomers) > 1:
         yield (*at, "incomers"), "the short form has one incomer; describe the others' elements in `chain`"
-    if electrical.get("cooling_from"):
-        yield (*at, "cooling_from"), "needs `chain`"
+    for key in ("cooling_from", "pumps_from"):
+        if electrical.get(key):
+            yield (*at, key), "needs `chain`"
     for kind in ("racks", "cpu_racks"):
         groups = site.get(kind)
         for place, group in enumerate(groups if isinstance(groups, list) else ()):

@@ -90,6 +90,8 @@ class Electrical(Model):
     """The elements, in any order."""
     cooling_from: tuple[Name, ...] = ()
     """The elements that cooling and the fixed load hang on, evenly over those alive; the first below the incomers if unset."""
+    pumps_from: tuple[Name, ...] = ()
+    """The elements that all pumps of the cooling hang on instead, such as a UPS that keeps them going; with cooling if unset."""
 
 
 def incomers_of(electrical: Electrical, feed: str) -> tuple[str, ...]:
@@ -126,7 +128,7 @@ def rack_feeds(electrical: Electrical, feed: str, feeds: Sequence[str]) -> tuple
     elements = elements_of(electrical, feed)
     above = {element.fed_from for element in elements}
     leaves = [element.name for element in elements if element.name not in above]
-    return tuple(leaf for leaf in leaves if leaf not in electrical.cooling_from) or tuple(leaves)
+    return tuple(leaf for leaf in leaves if leaf not in (*electrical.cooling_from, *electrical.pumps_from)) or tuple(leaves)
 
 
 def cooling_feeds(electrical: Electrical, feed: str) -> tuple[str, ...]:
