@@ -213,11 +213,11 @@ def plant(supply: SupplySpec, **changes: Any) -> Plant:
     return Plant(example_spec(supply=supply, **changes), draws={"sets": repeat(0.5)})
 
 
-def run(site: Plant, seconds: int, rack_w: float = 60e3) -> list[PlantStep]:
+def run(site: Plant, seconds: int, rack_w: float = 60e3, gpu_w: float = 600.0) -> list[PlantStep]:
     steps = []
     for _ in range(seconds):
         up = site.rack_up
-        steps.append(site.advance(site.now_s + 1.0, racks_w(rack_w) * up, racks_w(600.0) * up, 10.0, 8.0, HOLD))
+        steps.append(site.advance(site.now_s + 1.0, racks_w(rack_w) * up, racks_w(gpu_w) * up, 10.0, 8.0, HOLD))
         if steps[-1].it_w:
             assert unbalance(steps[-1]) < 1e-12
     return steps
@@ -235,9 +235,9 @@ def test_ride_through_until_generators_carry() -> None:
     assert (dark[0].utility_w, dark[0].cooling_w, dark[0].other_w, dark[0].generator_w) == (0, 0, 0, 0)
     assert dark[0].battery_w == pytest.approx(link_w / 0.96)
     assert dark[-1].ups_soc_frac == pytest.approx(1 - 10 * link_w / 0.96 / 60e6)
-    # up after 10 s; two ramps of 100 kW/s take the 323 kW that the transformer drew after 2 s
+    # up after 10 s; two ramps of 100 kW/s are at 400 kW, 1.2 times the 335 kW of stores and cooling, after 2 s, and at 1.25 in the third
     carried = run(site, 20)
-    assert [step.generator_w > 0 for step in carried[:4]] == [False, False, True, True]
+    assert [step.generator_w > 0 for step in carried[:4]] == [False, False, False, True]
     assert carried[5].generator_w == pytest.approx(
         carried[5].it_w + carried[5].cooling_w + carried[5].other_w + carried[5].conversion_loss_w
     )
@@ -262,7 +262,7 @@ def test_without_generators_the_racks_go_dark_before_the_store_is_empty() -> Non
     site = plant(SupplySpec((STORE,)))
     run(site, 5)
     site.fail("incomer/utility")
-    steps = run(site, 300)
+    steps = run(site, 300, gpu_w=0.0)  # cold dies: without pumps the others would trip first
     dark = next(i for i, step in enumerate(steps) if step.it_w == 0)
     assert dark == math.ceil(0.95 * 60e6 / steps[0].battery_w)
     assert 0 < site.supply.stores["ups"].soc_frac < 0.05
@@ -281,7 +281,7 @@ def test_without_a_store_the_racks_are_dark_until_generators_carry() -> None:
     site.fail("incomer/utility")
     assert not site.rack_up.any()
     steps = run(site, 20)
-    assert [step.it_w > 0 for step in steps].index(True) == 12
+    assert [step.it_w > 0 for step in steps].index(True) == 13
 
 
 def test_an_island_on_the_site_battery_goes_on_with_its_cooling() -> None:
@@ -299,12 +299,12 @@ def test_an_island_on_the_site_battery_goes_on_with_its_cooling() -> None:
 
 
 def test_generators_too_small_trip() -> None:
-    site = plant(SupplySpec((), (dataclasses.replace(BANK, rated_w=170e3, return_hold_s=0.0),)))
+    site = plant(SupplySpec((), (dataclasses.replace(BANK, rated_w=210e3, return_hold_s=0.0),)))
     run(site, 5)
     site.fail("incomer/utility")
     run(site, 20)
     assert site.rack_up.all()
-    run(site, 1, 80e3)
+    run(site, 1, 85e3)
     assert any("they trip" in event.detail for event in site.take_events())
     assert not site.rack_up.any()
     run(site, 30)

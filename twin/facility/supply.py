@@ -8,7 +8,7 @@ dead, cooling stands still. Who holds what is chosen at the end of each step and
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,6 +23,8 @@ Source = Literal["generator", "battery", "none"]
 
 #: For how long a source must be able to carry the load to be chosen; steps are not longer than that by default.
 _LOOK_AHEAD_S = 1.0
+#: What generators must be able to give to take a load, over what it was when it last lived: assumed.
+_WALK_IN = 1.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,11 @@ class Supply:
         self._lost: dict[str, None] = {}
         self._back_s: dict[str, float] = {}
         self._load_w = dict.fromkeys(self._roots, 0.0)
+        #: What all loads draw together, and those of them that no store carries.
+        self._all_w = self._rest_w = 0.0
+        feeds = (*chain.spec.rack_feeds, chain.spec.cooling_from, chain.spec.pumps_from or ())
+        #: Some loads hang on several first elements.
+        self._shared = any(len({self._root_of(name) for name in each}) > 1 for each in feeds)
         self._charge_w: dict[str, float] = {}
         self._battery_failed = False
         self._tripped = False
@@ -251,11 +258,19 @@ class Supply:
         return SupplyStep(generator_w, fuel_w, store_w, loss_w)
 
     def see(self) -> None:
-        """Remember what each first element that lives drew in the step just reckoned."""
-        chain = self._chain
-        for root in self._roots:
-            if chain.live[self._index[root]]:
-                self._load_w[root] = float(chain.input_w[self._index[root]])
+        """Remember what each first element that lives drew in the step just reckoned, and what all loads drew together.
+
+        What hangs on elements with stores draws on while first elements are dead; of the rest it counts what it last drew.
+        """
+        chain, held = self._chain, self._chain.delivered_w
+        living = [root for root in self._roots if chain.live[self._index[root]]]
+        for root in living:
+            self._load_w[root] = float(chain.input_w[self._index[root]])
+        stored_w = {name: float(chain.input_w[self._index[name]]) for name in self.stores}
+        if living:
+            fed_w = math.fsum(watts for name, watts in stored_w.items() if name not in held or name in self._roots)
+            self._rest_w = max(0.0, self._drew_w(living) - fed_w)
+        self._all_w = self._rest_w + math.fsum(stored_w.values())
 
     def _burn(self, duration_s: float, generator_w: float, overload: bool) -> float:
         """Let the banks give `generator_w` in proportion to what each can; the fuel power."""
@@ -316,31 +331,53 @@ class Supply:
                 parallel_w -= units * bank.spec.rated_w
             elif not bank.idle:
                 bank.stop()
+        carried = self.held_roots if self.source == "generator" else ()
         self.source, self.held_roots = "none", ()
         if wanted and not self._tripped:
-            room_w = self.feasible_range(_LOOK_AHEAD_S)[1]
-            taken = []
-            for root in unfed:
-                if 0 < room_w >= self._load_w[root]:
-                    room_w -= self._load_w[root]
-                    taken.append(root)
-            if taken:
-                self.source, self.held_roots = "generator", tuple(taken)
+            self._take(unfed, carried)
         if wanted and self.source == "none" and self._island(unfed):
             self.source, self.held_roots = "battery", tuple(unfed)
+
+    def _take(self, unfed: list[str], carried: tuple[str, ...]) -> None:
+        """Let generators take first elements that are not fed, one after another as far as their power goes.
+
+        Where loads hang on several of them, the first to live would have all of it: they are taken together, or not at all.
+        """
+        room_w = self.feasible_range(_LOOK_AHEAD_S)[1]
+        if self._shared:
+            blocks = [(unfed, self._all_w if len(unfed) == len(self._roots) else self._drew_w(unfed))]
+        else:
+            blocks = [([root], self._load_w[root]) for root in unfed]
+        taken: list[str] = []
+        for roots, load_w in blocks:
+            # What is yet to be taken comes back warm, and its stores and chillers with it.
+            needed_w = load_w if set(roots) <= set(carried) else _WALK_IN * load_w
+            if 0 < room_w >= needed_w:
+                room_w -= load_w
+                taken += roots
+        if taken:
+            self.source, self.held_roots = "generator", tuple(taken)
+
+    def _drew_w(self, roots: Iterable[str]) -> float:
+        return math.fsum(self._load_w[root] for root in roots)
 
     def _island(self, roots: list[str]) -> bool:
         """Whether the battery can carry these first elements by itself."""
         battery = self._battery
         if battery is None or not self.spec.islanding or self._battery_failed or battery.at_reserve:
             return False
-        return battery.spec.discharge_max_w >= math.fsum(self._load_w[root] for root in roots)
+        return battery.spec.discharge_max_w >= self._drew_w(roots)
 
     def _covered(self, unfed: list[str]) -> bool:
         """Whether all racks and cooling have another way to the utility."""
         spec = self._chain.spec
         hung = (*spec.rack_feeds, spec.cooling_from, spec.pumps_from or spec.cooling_from)
         return all(any(self._fed(name, unfed) for name in feeds) for feeds in hung)
+
+    def _root_of(self, name: str) -> str:
+        while self._above[name] in self._above:
+            name = self._above[name]
+        return name
 
     def _fed(self, name: str, unfed: list[str]) -> bool:
         while name in self._above:
