@@ -21,7 +21,7 @@ import numpy as np
 
 from twin.catalog import load_catalog
 from twin.engine.rack_records import RackRecorder
-from twin.engine.records import SiteRecorder
+from twin.engine.records import NO_SHARES, SiteRecorder
 from twin.facility import BatteryOrder, ChainSpec, Plant, PlantSpec, RackSpec, sizing
 from twin.recording import RunDirectory
 
@@ -107,7 +107,7 @@ def simulate(racks: int, hours: float, output: RunDirectory | None = None) -> Pl
         outdoor_c = 22 - 8 * math.cos(day)
         step = plant.advance(float(second), it_w, it_w * (GPU_SHARE / GPUS_PER_RACK), outdoor_c, outdoor_c - 6, order)
         if output is not None:
-            rows.add(step, step.it_w * GPU_SHARE, 0.0, None, (0.0, 0.0))
+            rows.add(step, step.it_w * GPU_SHARE, 0.0, None, (0.0, 0.0), NO_SHARES)
             rows.write_power()
             of_racks.add(step, it_w, it_w * GPU_SHARE, plant.rack_up)
     return plant

@@ -81,6 +81,13 @@ def test_a_block_that_is_wrong(tmp_path: Path, spoil: object, said: str) -> None
         writer.close()
 
 
+def test_blocks_of_sites_with_names_of_their_own(tmp_path: Path) -> None:
+    codes, numbers = np.array([1, 0], np.int32), np.zeros(2)
+    sites = [Coded(codes, ("a/0", "a/1")), Coded(codes, ("b/0", "a/0")), Coded(codes, ("a/0", "a/1"))]
+    path = written(tmp_path / "t.parquet", [(numbers, names, numbers, np.ones(2, np.bool_)) for names in sites])
+    assert pq.read_table(path)["rack"].to_pylist() == ["a/1", "a/0", "a/0", "b/0", "a/1", "a/0"]
+
+
 def test_rows_and_blocks_do_not_mix(tmp_path: Path) -> None:
     writer = TableWriter(tmp_path / "t.parquet", COLUMNS)
     writer.append((0.0, "row/0", None, True))

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from twin.engine.rack_shares import Shares
 from twin.engine.station import Station
 from twin.errors import SimulationError
 from twin.fabric import Network
 from twin.facility import Chain, PlantStep
 from twin.recording import RunDirectory
+from twin.recording.writer import Coded
 from twin.serving import Progress
 
-_NO_SHARES = Shares(*(0.0 for _ in Shares._fields))
+NO_SHARES = Shares(*(0.0 for _ in Shares._fields))
 
 
 @dataclass(slots=True)
@@ -32,7 +35,7 @@ class _Sums:
     job_gpu_s: float = 0.0
     generators_on: int = 0
     target_w: float | None = None
-    shares_j: Shares = _NO_SHARES
+    shares_j: Shares = NO_SHARES
 
 
 class SiteRecorder:
@@ -48,6 +51,7 @@ class SiteRecorder:
         self._elements = output.writer("elements")
         self._contract_w = contract_w
         self._step: PlantStep | None = None
+        self._loops: tuple[Coded, Coded] | None = None
         self._sums = _Sums()
         self._last_progress: dict[str, tuple[Progress, int]] = {}
         self._last_fabric: dict[str, tuple[float, int, float]] = {}
@@ -55,7 +59,7 @@ class SiteRecorder:
         self.shelf_loss_j = 0.0
         self.battery_loss_j = 0.0
         self.gpu_j = 0.0
-        self.shares_j = _NO_SHARES
+        self.shares_j = NO_SHARES
 
     def event(self, time_s: float, kind: str, subject: str, detail: str) -> None:
         """Something happened."""
@@ -129,24 +133,14 @@ class SiteRecorder:
                 *[joules / s for joules in sums.shares_j],
             )
         )
-        for loop in step.loops:
-            self._thermal.append(
-                (
-                    step.end_s,
-                    self._site,
-                    loop.name,
-                    loop.supply_c,
-                    loop.return_c,
-                    loop.flow_kg_per_s,
-                    loop.heat_w,
-                    loop.gpu_max_c,
-                    loop.throttled_frac,
-                    loop.pump_w,
-                    loop.fan_w,
-                    loop.chiller_w,
-                    loop.water_kg_per_s,
-                )
+        if self._loops is None:
+            names = step.cooling_state.cooling.names
+            self._loops = (
+                Coded(np.zeros(len(names), np.int32), (self._site,)),
+                Coded(np.arange(len(names), dtype=np.int32), names),
             )
+        site, loops = self._loops
+        self._thermal.append_block((np.full(len(loops.codes), step.end_s), site, loops, *step.loop_columns))
         self._sums = _Sums()
 
     def write_elements(self, time_s: float, chain: Chain) -> None:

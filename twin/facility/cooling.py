@@ -13,7 +13,7 @@ from twin.facility.circuit import Circuit
 from twin.facility.component import Component
 from twin.facility.dies import Dies
 from twin.facility.loops import Loops
-from twin.facility.spec import PlantSpec
+from twin.facility.spec import CircuitSpec, LoopSpec, PlantSpec
 
 Floats = npt.NDArray[np.float64]
 
@@ -48,6 +48,10 @@ class Cooling:
         self.circuits = tuple(Circuit(circuit) for circuit in spec.circuits)
         self.loops = Loops((*spec.loops, spec.air), self.circuits)
         self.dies = Dies(spec)
+        everything: list[LoopSpec | CircuitSpec] = [*self.loops.specs, *spec.circuits]
+        #: Liquid loops, the hall's air, circuits: names, and full flows (loops and circuits,).
+        self.names = tuple(each.name for each in everything)
+        self.flow_max_kg_per_s = np.array([each.flow_max_kg_per_s for each in everything])
         self._name = spec.name
         self._coupling_step_s = spec.coupling_step_s
         self._units = {component.key: component.units for component in self.components()}

@@ -98,18 +98,15 @@ class Dies:
             self._come_back(duration_s, hot, flow_met_frac)
         return gpu_c
 
-    def by_loop(self, gpu_c: Floats, clock_limit: Floats) -> tuple[list[float | None], list[float]]:
-        """(hottest die, share of racks with GPUs held down for heat) by loop; None and 0 for a loop without GPUs."""
+    def by_loop(self, gpu_c: Floats, clock_limit: Floats) -> tuple[Floats, Floats]:
+        """(hottest die, share of racks with GPUs held down for heat) of each loop (loops,); NaN and 0 for one without GPUs."""
         count = self._air + 1
-        hottest: list[float | None] = [None] * count
-        throttled = [0.0] * count
-        if not len(self._order):
-            return hottest, throttled
-        hottest_used = np.maximum.reduceat(gpu_c[self._order], self._starts).tolist()
-        slow = np.bincount(self._loop, clock_limit < 1, count)
-        for loop, temperature, racks in zip(self._used_loops.tolist(), hottest_used, self._racks_on.tolist(), strict=True):
-            hottest[loop] = temperature
-            throttled[loop] = float(slow[loop]) / racks
+        hottest, throttled = np.full(count, np.nan), np.zeros(count)
+        if len(self._order):
+            hottest[self._used_loops] = np.maximum.reduceat(gpu_c[self._order], self._starts)
+            if self._throttling:
+                slow = np.bincount(self._loop, clock_limit < 1, count)
+                throttled[self._used_loops] = slow[self._used_loops] / self._racks_on
         return hottest, throttled
 
     def _decay_over(self, duration_s: float, resistance: Floats) -> Floats:

@@ -49,6 +49,7 @@ class Loops:
         #: Flow over what the controller asks for within the rated flow; None while nothing falls short.
         self.flow_met_frac: Floats | None = None
         self._duration_s = 0.0
+        self._held = False
         self._liquid = np.ones(len(specs))
         self._liquid[-1] = 0.0
         self.limit(np.ones(len(specs)), np.ones(len(specs)), np.ones(len(specs)))

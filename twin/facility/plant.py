@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -22,8 +22,7 @@ from twin.facility.supply import Supply, SupplyStep
 from twin.facility.weather import check_air
 
 
-@dataclass(frozen=True, slots=True)
-class LoopState:
+class LoopState(NamedTuple):
     """A loop or circuit at the end of a step; `gpu_max_c` is None where no GPU hangs on it.
 
     `heat_w` is the heat that entered in the step, its mover's included; `throttled_frac` the share of its racks whose clock
@@ -44,8 +43,22 @@ class LoopState:
     water_kg_per_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class PlantStep:
+class LoopColumns(NamedTuple):
+    """What `LoopState` has, as arrays (loops,), a step's thousand loops at once; `gpu_max_c` is NaN where no GPU hangs on one."""
+
+    supply_c: Floats
+    return_c: Floats
+    flow_kg_per_s: Floats
+    heat_w: Floats
+    gpu_max_c: Floats
+    throttled_frac: Floats
+    pump_w: Floats
+    fan_w: Floats
+    chiller_w: Floats
+    water_kg_per_s: Floats
+
+
+class PlantStep(NamedTuple):
     """Mean powers over a step and the state at its end.
 
     utility_w + battery_w + generator_w = it_w + cooling_w + conversion_loss_w + other_w. `cooling_w` = pumps + fans + chillers.
@@ -75,23 +88,34 @@ class PlantStep:
     utility_w: float
     battery_soc_frac: float | None
     rack_clock_limit: Floats
-    _cooling: _CoolingState = field(repr=False)
+    cooling_state: CoolingState
     ups_soc_frac: float | None = None
     generators_on: int = 0
 
     @property
     def rack_die_c(self) -> Floats:
         """Hottest die of each rack at the end of the step (racks,); of no meaning in racks without GPUs."""
-        return self._cooling.gpu_c
+        return self.cooling_state.gpu_c
 
     @property
     def loops(self) -> tuple[LoopState, ...]:
         """Liquid loops in order, the hall's air, then the circuits. Built when asked for: most steps are not recorded."""
-        return self._cooling.states(self.rack_clock_limit)
+        state = self.cooling_state
+        columns = [values.tolist() for values in state.columns(self.rack_clock_limit)]
+        columns[4] = [None if math.isnan(gpu_max_c) else gpu_max_c for gpu_max_c in columns[4]]
+        return tuple(map(LoopState, state.cooling.names, *columns))
+
+    @property
+    def loop_columns(self) -> LoopColumns:
+        """The same as arrays, in the order of `loops`."""
+        return self.cooling_state.columns(self.rack_clock_limit)
 
 
-class _CoolingState(NamedTuple):
-    """What `PlantStep.loops` is made from; arrays are never written again after the step."""
+class CoolingState(NamedTuple):
+    """What `PlantStep.loops` is made from; arrays are never written again after the step.
+
+    `circuits`: (supply, return, share of the full flow, heat, powers) of each.
+    """
 
     cooling: Cooling
     supply_c: Floats
@@ -102,28 +126,29 @@ class _CoolingState(NamedTuple):
     gpu_c: Floats
     circuits: tuple[tuple[float, float, float, float, CircuitPower], ...]
 
-    def states(self, clock_limit: Floats) -> tuple[LoopState, ...]:
-        gpu_max_c, throttled_frac = self.cooling.dies.by_loop(self.gpu_c, clock_limit)
-        loops = [
-            LoopState(loop.name, supply, back, flow * loop.flow_max_kg_per_s, heat, hottest, throttled, mover, 0.0, 0.0, 0.0)
-            for loop, supply, back, flow, heat, mover, hottest, throttled in zip(
-                self.cooling.loops.specs,
-                self.supply_c.tolist(),
-                self.return_c.tolist(),
-                self.flow_frac.tolist(),
-                self.heat_w.tolist(),
-                self.mover_w.tolist(),
-                gpu_max_c,
-                throttled_frac,
-                strict=True,
-            )
-        ]
-        loops[-1] = replace(loops[-1], pump_w=0.0, fan_w=loops[-1].pump_w)  # air is moved by fans
-        for circuit, (supply, back, flow, heat, power) in zip(self.cooling.circuits, self.circuits, strict=True):
-            flow_kg_per_s = flow * circuit.spec.flow_max_kg_per_s
-            used = (power.pump_w, power.fan_w, power.chiller_w, power.water_kg_per_s)
-            loops.append(LoopState(circuit.spec.name, supply, back, flow_kg_per_s, heat, None, 0.0, *used))
-        return tuple(loops)
+    def columns(self, clock_limit: Floats) -> LoopColumns:
+        """Liquid loops in order, the hall's air, then the circuits."""
+        cooling, circuits = self.cooling, self.circuits
+        liquid, standing = len(self.supply_c) - 1, np.zeros(len(circuits))
+        none = np.zeros(liquid + 1)
+        supply_c, return_c, flow_frac, heat_w = np.array([circuit[:4] for circuit in circuits]).T
+        powers = np.array([circuit[4] for circuit in circuits])
+        gpu_max_c, throttled_frac = cooling.dies.by_loop(self.gpu_c, clock_limit)
+        pump_w, fan_w = self.mover_w.copy(), none.copy()
+        pump_w[liquid], fan_w[liquid] = 0.0, pump_w[liquid]  # air is moved by fans
+        join = np.concatenate
+        return LoopColumns(
+            join((self.supply_c, supply_c)),
+            join((self.return_c, return_c)),
+            join((self.flow_frac, flow_frac)) * cooling.flow_max_kg_per_s,
+            join((self.heat_w, heat_w)),
+            join((gpu_max_c, np.full(len(circuits), np.nan))),
+            join((throttled_frac, standing)),
+            join((pump_w, powers[:, 0])),
+            join((fan_w, powers[:, 1])),
+            join((none, powers[:, 2])),
+            join((none, powers[:, 4])),
+        )
 
 
 #: A step in which nothing but the utility and the battery's orders carry the site.
@@ -320,10 +345,10 @@ class Plant:
         self._settle_power()
         return step
 
-    def _cooling_state(self, gpu_c: Floats) -> _CoolingState:
+    def _cooling_state(self, gpu_c: Floats) -> CoolingState:
         cooling, loops = self.cooling, self.cooling.loops
         circuits = tuple((c.supply_c, c.return_c, c.flow_frac, c.heat_w, c.power) for c in cooling.circuits)
-        return _CoolingState(
+        return CoolingState(
             cooling, loops.supply_c, loops.return_c, loops.flow_frac, loops.heat_w, loops.mover_w, gpu_c, circuits
         )
 

@@ -88,7 +88,7 @@ class TableWriter:
     def append_block(self, block: Sequence[np.ndarray | Coded]) -> None:
         """Add rows column-wise: an array (rows,) for each column in their order, `Coded` for names, NaN for null.
 
-        The names of a column are the same in all blocks; arrays are kept until they are written.
+        Arrays are kept until they are written.
         """
         self._blocks.append(block)
         self._block_rows += len(block[0] if isinstance(block[0], np.ndarray) else block[0].codes)
@@ -160,8 +160,8 @@ class TableWriter:
         column = self._columns[index]
         first = parts[0]
         if isinstance(first, Coded):
-            codes = np.concatenate([part.codes for part in parts if isinstance(part, Coded) and part.names == first.names])
-            array: pa.Array = pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), pa.array(first.names, pa.string()))
+            codes, names = _one_coding([part for part in parts if isinstance(part, Coded)])
+            array: pa.Array = pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), pa.array(names, pa.string()))
         else:
             array = pa.array(
                 np.concatenate([part for part in parts if isinstance(part, np.ndarray)]),
@@ -204,3 +204,13 @@ class TableWriter:
 
     def _place(self, row_in_group: int) -> str:
         return f"{self.path.stem} table, row {self._written + row_in_group}"
+
+
+def _one_coding(parts: Sequence[Coded]) -> tuple[np.ndarray, list[str]]:
+    """Codes of all parts one after another, and the names they stand for: blocks of several sites have names of their own."""
+    place: dict[str, int] = {}
+    codes_of: dict[int, np.ndarray] = {}  # by identity: a site's blocks share one tuple of names
+    for part in parts:
+        if id(part.names) not in codes_of:
+            codes_of[id(part.names)] = np.array([place.setdefault(name, len(place)) for name in part.names], np.int32)
+    return np.concatenate([codes_of[id(part.names)][part.codes] for part in parts]), list(place)
