@@ -235,7 +235,7 @@ def test_ride_through_until_generators_carry() -> None:
     assert (dark[0].utility_w, dark[0].cooling_w, dark[0].other_w, dark[0].generator_w) == (0, 0, 0, 0)
     assert dark[0].battery_w == pytest.approx(link_w / 0.96)
     assert dark[-1].ups_soc_frac == pytest.approx(1 - 10 * link_w / 0.96 / 60e6)
-    # up after 10 s; two ramps of 100 kW/s are at 400 kW, 1.2 times the 335 kW of stores and cooling, after 2 s, and at 1.25 in the third
+    # up after 10 s; two ramps of 100 kW/s reach 1.25 times the 335 kW of stores and cooling in the third second
     carried = run(site, 20)
     assert [step.generator_w > 0 for step in carried[:4]] == [False, False, False, True]
     assert carried[5].generator_w == pytest.approx(

@@ -37,10 +37,10 @@ def test_a_site_rides_through_the_loss_of_both_lines(tmp_path: Path) -> None:
 
 
 def test_without_generators_and_pumps_racks_trip_and_come_back(tmp_path: Path) -> None:
-    """A site whose pumps stand with the chillers: dies are too hot within seconds though the batteries have energy for minutes."""
+    """Pumps that stand with the chillers: dies are too hot within seconds, though the batteries have energy for minutes."""
     changes = {
         "topology.sites.0.generators": [],
-        "topology.sites.0.electrical.pumps_from": None,
+        "topology.sites.0.electrical.pumps_from": ["board_a", "board_b"],
         "workload.arrivals.rate": "2 /min",
         "horizon": "20 min",
     }
