@@ -146,7 +146,7 @@ class JobProcess:
             if abs(limit - job.thermal_limit) > 1e-3 or (limit == 1.0 and job.thermal_limit != 1.0):
                 if (limit < 1.0) != (job.thermal_limit < 1.0):
                     kind = "thermal_throttle" if limit < 1.0 else "thermal_release"
-                    self._recorder.event(now_s, kind, job.spec.name, f"clock limited to {limit:.3f}")
+                    self._recorder.event(now_s, kind, job.spec.name, f"clock limited to {limit:.3f}" if limit < 1.0 else "")
                 job.set_power(now_s, thermal_limit=limit)
                 self._touched(job)
 

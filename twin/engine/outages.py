@@ -85,7 +85,7 @@ class Outages:
         for rack in changed:
             name = self._hardware.racks[rack].name
             self._recorder.event(now_s, "rack_down" if dark[rack] else "rack_up", name, "")
-        self._changed(changed, "power")
+        self._changed(changed, "rack down")
 
     def joined(self, station: Station) -> None:
         """A planner has given a station the spec of another: its own links set what it costs."""

@@ -213,7 +213,7 @@ class PlantProcess:
         if self._smoothing is not None:
             self._smoothing.hold_back(to_s, span_s)
         if (tripped := site.plant.cooling.rack_tripped) is not self._tripped:
-            self._report_trips(to_s, tripped)
+            self._report_trips(to_s, step, tripped)
         self.watch_racks(to_s)
 
     def watch_racks(self, now_s: float) -> None:
@@ -243,11 +243,12 @@ class PlantProcess:
                 detail += f", the battery gives {step.battery_short_w / 1e3:.1f} kW less than asked"
             self._recorder.event(now_s, kind, "feed", detail)
 
-    def _report_trips(self, now_s: float, tripped: npt.NDArray[np.bool_]) -> None:
+    def _report_trips(self, now_s: float, step: PlantStep, tripped: npt.NDArray[np.bool_]) -> None:
         """`tripped` is another array once racks trip or come back."""
         for rack in np.flatnonzero(tripped != self._tripped).tolist():
             kind = "thermal_trip" if tripped[rack] else "thermal_back"
-            self._recorder.event(now_s, kind, self._site.plant.cooling.dies.names[rack], "")
+            detail = f"hottest die {step.rack_die_c[rack]:.0f} C"
+            self._recorder.event(now_s, kind, self._site.plant.cooling.dies.names[rack], detail)
         self._tripped = tripped
 
     def _throttle(self, now_s: float, step: PlantStep) -> None:
@@ -260,7 +261,7 @@ class PlantProcess:
             if abs(limit - self._limits[place]) > 1e-3 or (limit == 1.0 and self._limits[place] != 1.0):
                 if (limit < 1.0) != (self._limits[place] < 1.0):
                     kind = "thermal_throttle" if limit < 1.0 else "thermal_release"
-                    self._recorder.event(now_s, kind, station.worker.name, f"clock limited to {limit:.3f}")
+                    self._recorder.event(now_s, kind, station.worker.name, f"clock limited to {limit:.3f}" if limit < 1.0 else "")
                 self._limits[place] = limit
                 station.worker.set_power(now_s, thermal_limit=limit)
                 station.touched()
