@@ -51,7 +51,7 @@ EVENT_KINDS: dict[str, EventKind] = {
     "thermal_trip": EventKind("plant", "rack trips, a die is too hot"),
     "thermal_back": EventKind("plant", "rack is cool and on again"),
     "breaker_trip": EventKind("plant", "breaker trips"),
-    "failover": EventKind("plant", "feed lost, racks go on with the others"),
+    "failover": EventKind("plant", "feed lost, others carry"),
     "rack_dark": EventKind("plant", "racks without power"),
     "rack_back": EventKind("plant", "racks have power again"),
     "planner_drain": EventKind("serving", "instance drains, then moves"),
