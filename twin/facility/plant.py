@@ -206,7 +206,7 @@ class Plant:
         self._up_of = (self.chain.rack_live, self.cooling.rack_tripped)
         self.rack_up: npt.NDArray[np.bool_] = self.chain.rack_live & ~self.cooling.rack_tripped
         self.battery = Battery(spec.battery) if spec.battery is not None else None
-        self.supply = Supply(spec.supply, self.chain, self.battery, draws or {})
+        self.supply = Supply(spec.supply, self.chain, self.battery, draws)
         self._owners: dict[str, Cooling | Supply] = {
             component.key: owner for owner in (self.cooling, self.supply) for component in owner.components()
         }

@@ -62,10 +62,10 @@ class SupplyStep:
 
 
 class Supply:
-    """The sources of one site beside the utility. `draws` gives each bank of generators its uniform numbers by name; without
-    any, as where a site is looked at in steady state, all units start."""
+    """The sources of one site beside the utility. `draws` gives each bank of generators its uniform numbers by name; None,
+    where a site is looked at in steady state: all units start."""
 
-    def __init__(self, spec: SupplySpec, chain: Chain, battery: Battery | None, draws: Mapping[str, Iterator[float]]):
+    def __init__(self, spec: SupplySpec, chain: Chain, battery: Battery | None, draws: Mapping[str, Iterator[float]] | None):
         self.spec = spec
         self._chain = chain
         self._battery = battery
@@ -77,7 +77,7 @@ class Supply:
             if store.name not in self._index:
                 raise InputError(f"store {store.name}: the chain has no such element")
         self.stores = {store.name: Store(store) for store in spec.stores}
-        self.banks = [Generators(bank, draws.get(bank.name, repeat(0.0))) for bank in spec.generators]
+        self.banks = [Generators(bank, repeat(0.0) if draws is None else draws[bank.name]) for bank in spec.generators]
         #: Whether there is anything to ask at all.
         self.active = bool(self.stores or self.banks or spec.islanding)
         #: Who holds first elements, and which.
